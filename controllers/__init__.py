@@ -1,0 +1,1 @@
+"""Who proposes: LSTM-PPO, evolution, random; the Gymnasium environment."""

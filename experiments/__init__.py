@@ -1,0 +1,1 @@
+"""Full training of what a search promoted, recipes, and the published architectures."""

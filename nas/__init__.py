@@ -1,0 +1,1 @@
+"""The front door: Python API, command lines, engines, run store."""

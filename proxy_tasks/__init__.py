@@ -1,0 +1,1 @@
+"""How a candidate is scored: data, backbones, feature cache, losses, metrics."""

@@ -1,0 +1,77 @@
+"""Names for things: a registry refuses duplicates, lists what it has and imports an entry when it is first asked for."""
+
+import difflib
+import importlib
+from typing import Any
+
+from search_spaces.errors import InputError
+
+__all__ = ["SPACES", "Registry"]
+
+
+class Registry:
+    """Maps a name to an object, given as the object itself or as ``"module:attribute"``, imported on first use.
+
+    Args:
+        what: what the entries are, for messages (``"search space"``).
+        entries: the names known from the start.
+    """
+
+    def __init__(self, what: str, entries: dict[str, str] | None = None):
+        self.what = what
+        self._entries: dict[str, Any] = dict(entries or {})
+
+    def names(self) -> tuple[str, ...]:
+        """All registered names, in order of registration."""
+        return tuple(self._entries)
+
+    def register(self, name: str, entry: Any) -> None:
+        """Adds ``entry`` under ``name``.
+
+        Raises:
+            InputError: the name is taken.
+        """
+        if name in self._entries:
+            raise InputError(f"the {self.what} {name!r} is registered already; choose another name")
+        self._entries[name] = entry
+
+    def get(self, name: str) -> Any:
+        """The entry called ``name``; a name of the form ``module:attribute`` is imported from the Python path.
+
+        Raises:
+            InputError: no such name, or what it stands for cannot be imported.
+        """
+        entry = self._entries.get(name, name if ":" in name else None)
+        if entry is None:
+            close = difflib.get_close_matches(name, self._entries, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"there is no {self.what} {name!r}; known: {', '.join(self._entries)}{hint}")
+        if isinstance(entry, str):
+            entry = self._import(name, entry)
+            if name in self._entries:
+                self._entries[name] = entry
+        return entry
+
+    def _import(self, name: str, target: str) -> Any:
+        module, _, attribute = target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if name in self._entries:  # one of our own entries: a missing dependency, not a misspelt name
+                raise
+            raise InputError(f"the {self.what} {name!r} cannot be imported: {error}") from error
+        except AttributeError as error:
+            raise InputError(f"the {self.what} {name!r} cannot be imported: {error}") from error
+
+
+SPACES = Registry(
+    "search space",
+    {
+        "fcos_fpn": "search_spaces.fcos_fpn:FCOS_FPN",
+        "fcos_fpn_c2": "search_spaces.fcos_fpn:FCOS_FPN_C2",
+        "fcos_head": "search_spaces.fcos_head:FCOS_HEAD",
+        "fcos_decoder": "search_spaces.fcos_decoder:FCOS_DECODER",
+        "fcos_decoder_c2": "search_spaces.fcos_decoder:FCOS_DECODER_C2",
+        "fpn_fcos": "search_spaces.fcos_decoder:FPN_FCOS",
+    },
+)

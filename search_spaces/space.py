@@ -1,0 +1,228 @@
+"""What can be built: choices, the spaces they span, and the architectures that are points of a space.
+
+This module knows no torch: it is all that a controller may see. Words: a *choice* is one decision with named options,
+a *token* the index of the option taken, a *search space* an ordered tuple of choices, an *architecture* (genotype) one
+token per choice.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+
+from search_spaces.errors import InputError
+from search_spaces.registry import SPACES
+
+__all__ = ["ARCHITECTURE_FORMAT", "Architecture", "Choice", "SearchSpace"]
+
+ARCHITECTURE_FORMAT = 1
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision.
+
+    Args:
+        name: unique in its space, dotted from the whole to the part: ``"fpn.3.op1"``.
+        kind: what is decided (``"op"``, ``"input"``, ``"agg"``, ...); an option means the same in all choices of a kind.
+        options: the names of what can be taken, in token order.
+    """
+
+    name: str
+    kind: str
+    options: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple(self.options))
+        if not self.options:
+            raise InputError(f"choice {self.name!r} has no options; a choice needs at least one")
+        if len(set(self.options)) != len(self.options):
+            raise InputError(f"choice {self.name!r} names an option twice: {', '.join(self.options)}")
+
+    def token(self, option: str) -> int:
+        """The index of ``option``; raises `InputError` where there is no such option."""
+        if option not in self.options:
+            raise InputError(
+                f"choice {self.name!r} has no option {option!r}; its options are {', '.join(self.options)}"
+            )
+        return self.options.index(option)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """An ordered tuple of choices and, unless it is tabular, the builder of the modules they stand for.
+
+    Args:
+        name: as in the registry.
+        choices: all decisions, in the order a controller takes them.
+        build: ``build(architecture, **sizes) -> nn.Module``.
+        canonical: maps tokens to the tokens of one agreed spelling of the same network, so that two spellings share a
+            key; the identity where a network has one spelling only.
+        proxy_task: the name of the proxy task that scores this space's architectures.
+    """
+
+    name: str
+    choices: tuple[Choice, ...]
+    build: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    canonical: Callable[[Tokens], Tokens] | None = field(default=None, repr=False, compare=False)
+    proxy_task: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", tuple(self.choices))
+        names = [choice.name for choice in self.choices]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError(f"search space {self.name!r} has two choices named {name!r}; names must be unique")
+
+    def __len__(self) -> int:
+        """The number of choices, which is the length of a token sequence."""
+        return len(self.choices)
+
+    @property
+    def cardinality(self) -> int:
+        """The number of token sequences (spellings of one network counted apart)."""
+        return math.prod(len(choice.options) for choice in self.choices)
+
+    def validate(self, tokens: Sequence[int]) -> Tokens:
+        """The tokens as a tuple of ints.
+
+        Raises:
+            InputError: wrong length, or a token that its choice has no option for; names the choice.
+        """
+        tokens = tuple(tokens)
+        if len(tokens) != len(self):
+            raise InputError(f"search space {self.name!r} takes {len(self)} tokens, got {len(tokens)}")
+        for choice, token in zip(self.choices, tokens, strict=True):
+            whole = isinstance(token, int | np.integer) and not isinstance(token, bool)
+            if not whole or not 0 <= token < len(choice.options):
+                raise InputError(f"choice {choice.name!r} has {len(choice.options)} options, got token {token!r}")
+        return tuple(int(token) for token in tokens)
+
+    def architecture(self, tokens: Sequence[int]) -> "Architecture":
+        """The architecture that ``tokens`` spell in this space."""
+        return Architecture(self, tuple(tokens))
+
+    def from_named(self, named: Mapping[str, str]) -> "Architecture":
+        """The architecture with these options, given as ``{choice name: option name}``.
+
+        Raises:
+            InputError: a choice is missing or unknown, or an option is.
+        """
+        known = [choice.name for choice in self.choices]
+        for name in named:
+            if name not in known:
+                raise InputError(f"search space {self.name!r} has no choice {name!r}")
+        for name in known:
+            if name not in named:
+                raise InputError(f"search space {self.name!r} needs an option for choice {name!r}, none is given")
+        return self.architecture([choice.token(named[choice.name]) for choice in self.choices])
+
+    def sample(self, rng: np.random.Generator) -> "Architecture":
+        """One architecture, every token drawn uniformly and independently."""
+        return self.architecture([int(rng.integers(len(choice.options))) for choice in self.choices])
+
+    def describe(self) -> str:
+        """The space in words: its size and every choice with its options."""
+        head = f"{self.name}: {len(self)} choices, {self.cardinality:.3g} token sequences"
+        return "\n".join([head, *(f"  {c.name} ({c.kind}): {' | '.join(c.options)}" for c in self.choices)])
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A genotype: one token per choice of a space.
+
+    Args:
+        space: the space, or its registered name; read back as the name.
+        tokens: one per choice.
+
+    Raises:
+        InputError: unknown space, or tokens that do not fit it.
+    """
+
+    space: Union[str, SearchSpace]
+    tokens: Tokens
+    _definition: SearchSpace = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        definition = self.space if isinstance(self.space, SearchSpace) else SPACES.get(self.space)
+        object.__setattr__(self, "space", definition.name)
+        object.__setattr__(self, "tokens", definition.validate(self.tokens))
+        object.__setattr__(self, "_definition", definition)
+
+    @property
+    def definition(self) -> SearchSpace:
+        """The space this architecture is a point of."""
+        return self._definition
+
+    @property
+    def named(self) -> dict[str, str]:
+        """``{choice name: option name}``; stored files use it, so that reordering options breaks nothing."""
+        return {c.name: c.options[t] for c, t in zip(self.definition.choices, self.tokens, strict=True)}
+
+    @property
+    def canonical(self) -> "Architecture":
+        """The agreed spelling of this network."""
+        canonical = self.definition.canonical
+        return self if canonical is None else Architecture(self.definition, canonical(self.tokens))
+
+    @property
+    def key(self) -> str:
+        """16 hex digits that two spellings of one network share; independent of token order and option order."""
+        text = json.dumps([self.space, sorted(self.canonical.named.items())])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def build(self, **sizes: Any) -> Any:
+        """The module this architecture stands for; raises `InputError` where its space is tabular."""
+        if self.definition.build is None:
+            raise InputError(f"search space {self.space!r} has no builder")
+        return self.definition.build(self, **sizes)
+
+    def to_json(self, **provenance: Any) -> str:
+        """The architecture file's text: format version, space, options by name, and where it came from."""
+        content = {"format": ARCHITECTURE_FORMAT, "space": self.space, "choices": self.named, **provenance}
+        return json.dumps(content, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, place: str = "architecture") -> "Architecture":
+        """Reads `to_json`'s text.
+
+        Args:
+            text: the JSON.
+            place: the file's name, for messages.
+
+        Raises:
+            InputError: not JSON, a newer format, or names that the space lacks; the message begins with the place.
+        """
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{place}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{place}: an architecture file is a JSON object, got {type(content).__name__}")
+        for name, kind in (("format", int), ("space", str), ("choices", dict)):
+            if not isinstance(content.get(name), kind):
+                raise InputError(f"{place}: key {name!r} must be a JSON {kind.__name__}, got {content.get(name)!r}")
+        if content["format"] > ARCHITECTURE_FORMAT:
+            raise InputError(
+                f"{place}: format {content['format']} is newer than this version reads ({ARCHITECTURE_FORMAT})"
+            )
+        try:
+            space: SearchSpace = SPACES.get(content["space"])
+            return space.from_named(content["choices"])
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Architecture":
+        """Reads an architecture file; raises `InputError` with the file's name."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read the architecture file {path}: {error}") from error
+        return cls.from_json(text, str(path))

@@ -1,0 +1,51 @@
+"""Packages, dependencies and console commands."""
+
+from pathlib import Path
+
+from setuptools import find_namespace_packages, setup
+
+ROOMS = ("nas", "search_spaces", "controllers", "proxy_tasks", "experiments")
+
+setup(
+    name="dense-nas",
+    version="0.1.0",
+    description="Neural architecture search for dense perception: detection decoders, video cells, mask heads",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_namespace_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
+    package_data={"experiments": ["published/*.json"]},
+    install_requires=[
+        "torch>=2.9",
+        "torchvision>=0.24",
+        "ray[tune]>=2.40",
+        "gymnasium>=1.0",
+        "pycocotools>=2.0.8",
+        "numpy>=1.26",
+        "pandas>=2.2",
+        "pillow>=10",
+        "pyyaml>=6",
+        "rich>=13.7",
+        "safetensors>=0.4.3",
+        "tensorboard>=2.16",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "pandas-stubs",
+            "pytest>=8.2",
+            "pytest-timeout>=2.3",
+            "ruff>=0.6",
+            "scipy>=1.12",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "nas-search = nas.cli.search:main",
+            "nas-export = nas.cli.export:main",
+        ]
+    },
+)
