@@ -60,9 +60,7 @@ class TaskOptions:
         return Path(self.cache_dir).expanduser() if self.cache_dir else default_root()
 
 
-def make(
-    name: str | None, space: SearchSpace, options: TaskOptions, previous: Architecture | None = None
-) -> ProxyTask:
+def make(name: str | None, space: SearchSpace, options: TaskOptions, previous: Architecture | None = None) -> ProxyTask:
     """The proxy task that scores ``space``; nothing heavy happens before its `prepare`.
 
     Args:

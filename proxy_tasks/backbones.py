@@ -68,7 +68,7 @@ def _torchvision(name: str, frozen: bool) -> nn.Module:
 
 
 def make_backbone(name: str, weights: str = "default", frozen: bool | None = None) -> nn.Module:
-    """A backbone whose ``forward`` maps (B, 3, H, W) float32 images, ImageNet-normalised, to ``{"C2": ..., "C5": ...}``.
+    """A backbone mapping (B, 3, H, W) float32 images, ImageNet-normalised, to ``{"C2": ..., ..., "C5": ...}``.
 
     Args:
         name: one of `BACKBONES`.
@@ -136,7 +136,9 @@ def _load(backbone: nn.Module, state: Mapping[str, Tensor], place: str) -> None:
     state = {key.removeprefix(prefix): value for key, value in state.items()}
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     if missing:
-        raise InputError(f"{place}: {len(missing)} of the backbone's {len(own)} tensors are missing, e.g. {missing[0]!r}")
+        raise InputError(
+            f"{place}: {len(missing)} of the backbone's {len(own)} tensors are missing, e.g. {missing[0]!r}"
+        )
     for key, value in own.items():
         if key in state and state[key].shape != value.shape:
             raise InputError(f"{place}: {key!r} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}")

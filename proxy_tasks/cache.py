@@ -57,7 +57,7 @@ class ArrayWriter:
     def __init__(self, directory: Path, name: str, shape: tuple[int, ...], dtype: str):
         self.name, self.shape, self.dtype = name, shape, np.dtype(dtype)
         self._rows, self._checksum = 0, 0
-        self._file = open(directory / f"{name}.npy", "wb")
+        self._file = open(directory / f"{name}.npy", "wb")  # noqa: SIM115 (closed by __exit__)
         np.lib.format.write_array_header_2_0(
             self._file, {"descr": self.dtype.str, "fortran_order": False, "shape": shape}
         )
@@ -99,7 +99,7 @@ class Cache(Mapping[str, np.ndarray]):
         array: np.ndarray = np.load(self.directory / f"{name}.npy", mmap_mode="r")
         found, data = 0, array.reshape(-1).view(np.uint8) if array.size else np.empty(0, np.uint8)
         for start in range(0, len(data), _CHUNK):
-            found = zlib.crc32(data[start : start + _CHUNK], found)
+            found = zlib.crc32(data[start : start + _CHUNK].data, found)
         if found != checksum:
             raise ValueError(f"the array {name!r} has checksum {found:08x}, expected {checksum:08x}")
         return array
@@ -184,5 +184,7 @@ def _cannot_write(root: Path) -> Iterator[None]:
                 f"the disk is full: the cache under {root} could not be written; free some space or give --cache-dir"
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
-            raise InputError(f"the cache directory {root} cannot be written ({error.strerror}); give --cache-dir") from error
+            raise InputError(
+                f"the cache directory {root} cannot be written ({error.strerror}); give --cache-dir"
+            ) from error
         raise

@@ -43,7 +43,7 @@ def coco_ap(
 
 
 def _annotations(images: Sequence[dict[str, Tensor]]) -> list[dict]:
-    """COCO's annotations (boxes as x, y, width, height); image and annotation ids count from 1, as pycocotools needs."""
+    """COCO's annotations (boxes as x, y, width, height); pycocotools needs ids that count from 1."""
     annotations: list[dict] = []
     for image, target in enumerate(images, start=1):
         boxes = target["boxes"].detach().cpu().double()

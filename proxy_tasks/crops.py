@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from torchvision.tv_tensors import BoundingBoxes
 
-from proxy_tasks.cache import ArrayWriter, Cache, cache_key, open_cache
+from proxy_tasks.cache import ArrayWriter, cache_key, open_cache
 from proxy_tasks.data import DetectionDataset
 
 __all__ = ["Crops", "crop_image"]
@@ -21,7 +21,9 @@ __all__ = ["Crops", "crop_image"]
 MINIMUM_SIDE = 2.0  # pixels; what is left of a box after cropping must be this wide and high to count
 
 
-def crop_image(image: Tensor, target: dict[str, Any], crop: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+def crop_image(
+    image: Tensor, target: dict[str, Any], crop: int, rng: np.random.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Resizes the short side to ``crop`` and takes a crop of ``crop`` x ``crop`` pixels, placed by ``rng``.
 
     Args:
@@ -55,7 +57,9 @@ class Crops:
         progress: called with the number of images done and their total.
     """
 
-    def __init__(self, dataset: DetectionDataset, crop: int, seed: int, root: Path, progress: Callable[[int, int], None]):
+    def __init__(
+        self, dataset: DetectionDataset, crop: int, seed: int, root: Path, progress: Callable[[int, int], None]
+    ):
         self.classes, self.crop = dataset.classes, crop
         self.key = cache_key(data=dataset.fingerprint, crop=crop, seed=seed)
         self._cache = open_cache(root, "crops", self.key, lambda place: _write(dataset, crop, seed, place, progress))

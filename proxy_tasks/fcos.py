@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from search_spaces.complexity import count
 from torch import Tensor, nn
 
 from proxy_tasks import TaskOptions
@@ -22,7 +23,6 @@ from proxy_tasks.targets import Locations
 from proxy_tasks.task import Interim, Progress, Score
 from proxy_tasks.training import finetune_backbone, mean_loss, train_decoder
 from search_spaces import Architecture, InputError, SearchSpace
-from search_spaces.complexity import count
 
 __all__ = ["FCOSTask"]
 
@@ -99,7 +99,7 @@ class FCOSTask:
         seed = self.options.seed if seed is None else seed
         decoder = self.build(architecture, seed)
         parameters, macs = self._complexity(architecture)
-        model = _HeadOnly(decoder.head) if self.head_only else decoder
+        model: nn.Module = _HeadOnly(decoder.get_submodule("head")) if self.head_only else decoder
         model = train_decoder(model, self.cache, self.meta_train, self.locations, self.settings, seed)
         metrics = mean_loss(model, self.cache, self.meta_val, self.locations, self.settings.batch_size)
         reward = -metrics["loss"]
@@ -114,7 +114,7 @@ class FCOSTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             decoder: nn.Module = architecture.build(**self._sizes())
-        return decoder.to(self.device, memory_format=torch.channels_last)
+        return self._placed(decoder)
 
     @torch.inference_mode()
     def average_precision(self, model: nn.Module) -> dict[str, float]:
@@ -122,7 +122,10 @@ class FCOSTask:
         found: list[dict[str, Tensor]] = []
         for features, _ in self.cache.batches(self.meta_val, self.settings.batch_size):
             found += detections(model(features), self.settings.crop)
-        return coco_ap(found, [self.crops.target(i) for i in self.meta_val], len(self.classes))
+        return coco_ap(found, [self.crops.target(int(i)) for i in self.meta_val], len(self.classes))
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        return module.to(self.device).to(memory_format=torch.channels_last)
 
     def _sizes(self) -> dict[str, object]:
         fpn_width, head_width = parse_width(self.settings.width)
@@ -150,7 +153,9 @@ class FCOSTask:
         """The backbone, fine-tuned once as a standard FCOS on meta-train, from the cache where it is there."""
         settings, options = self.settings, self.options
         body = make_backbone(settings.backbone, options.backbone_weights)
-        pretrain = {name: getattr(settings, name) for name in settings.__dataclass_fields__ if name.startswith("pretrain")}
+        pretrain = {
+            name: getattr(settings, name) for name in settings.__dataclass_fields__ if name.startswith("pretrain")
+        }
         key = cache_key(
             crops=self.crops.key,
             backbone=settings.backbone,
@@ -167,7 +172,7 @@ class FCOSTask:
 
         cache: Cache = open_cache(options.cache_root, "backbones", key, train)
         body.load_state_dict(safetensors.torch.load(cache["safetensors"].tobytes()))
-        return body.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        return self._placed(body).eval().requires_grad_(False)
 
     def _initial(self, body: nn.Module) -> str:
         scratch = self.settings.backbone == "tiny" and self.options.backbone_weights == "default"
@@ -179,7 +184,7 @@ class FCOSTask:
             torch.manual_seed(seed)
             body = make_backbone(self.settings.backbone, self.options.backbone_weights)
         decoder = self.build(Architecture("fpn_fcos", ()), seed)
-        detector = nn.Sequential(body, decoder).to(self.device, memory_format=torch.channels_last)
+        detector = self._placed(nn.Sequential(body, decoder))
         finetune_backbone(
             detector,
             self.crops,
@@ -213,7 +218,7 @@ class FCOSTask:
             decoder = self.build(architecture, seed)
             trained = train_decoder(decoder, pyramids, self.meta_train, self.locations, settings, seed)
             progress("training the FPN", 1, 1)
-            return nn.Sequential(self._body, trained.fpn)
+            return nn.Sequential(self._body, trained.get_submodule("fpn"))
 
         parts = {"backbone": self.backbone_hash, "fpn": architecture.key, "split": str(seed)}
         training = ("batch_size", "iterations", "learning_rate", "polyak_decay", "width")

@@ -1,7 +1,7 @@
 """The FCOS loss on dense targets: static shapes, no loop over images or boxes.
 
-Equal to ``torchvision.models.detection.fcos.FCOSHead.compute_loss`` on the same predictions and boxes. Notation: B images,
-L locations, C classes (foreground only, counted from 0).
+Equal to ``torchvision.models.detection.fcos.FCOSHead.compute_loss`` on the same predictions and boxes. Notation: B
+images, L locations, C classes (foreground only, counted from 0).
 """
 
 from dataclasses import dataclass

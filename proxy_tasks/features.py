@@ -1,7 +1,7 @@
 """The feature cache: frozen features and dense targets of every crop, ready to be trained on.
 
-Arrays are stored channels last, (N, H, W, C), so that a gathered batch is a channels-last tensor without a copy; features
-as float16. Every process of a machine maps the same files and so shares their pages.
+Arrays are stored channels last, (N, H, W, C), so that a gathered batch is a channels-last tensor without a copy;
+features as float16. Every process of a machine maps the same files and so shares their pages.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ class FeatureCache:
     Args:
         crops: the images.
         locations: of the crops.
-        network: maps (B, 3, crop, crop) normalised images to named maps (B, C, H, W); used, in eval mode, only where the
-            cache has to be built.
+        network: maps (B, 3, crop, crop) normalised images to named maps (B, C, H, W); used, in eval mode, only
+            where the cache has to be built.
         key_parts: what the features depend on beside the crops.
         root: the cache directory.
         device: where batches go.
@@ -57,7 +57,9 @@ class FeatureCache:
     ):
         self.key = cache_key(crops=crops.key, dtype="float16", targets=1, **key_parts)
         self._device = device
-        cache = open_cache(root, "features", self.key, lambda place: _write(place, crops, locations, network(), device, progress))
+        cache = open_cache(
+            root, "features", self.key, lambda place: _write(place, crops, locations, network(), device, progress)
+        )
         self.names: list[str] = cache.meta["maps"]
         self._arrays = {name: self._place(array) for name, array in cache.items()}
 
@@ -100,7 +102,7 @@ def _write(
         for start in range(0, len(crops), _BATCH):
             indices = np.arange(start, min(start + _BATCH, len(crops)))
             features = network(normalise(crops.images(indices).to(device)))
-            dense = assign(*pad_boxes([crops.target(i) for i in indices], device), locations)
+            dense = assign(*pad_boxes([crops.target(int(i)) for i in indices], device), locations)
             arrays = {name: value.permute(0, 2, 3, 1) for name, value in features.items()}
             arrays |= {name: getattr(dense, name) for name in _TARGETS}
             for name, value in arrays.items():

@@ -1,6 +1,6 @@
 """Dense FCOS targets: for every location of the pyramid its class, its distances to a box's sides, its centerness.
 
-Notation: B images, M boxes an image (padded), L locations over the levels P3..P7, levels in that order, each row by row.
+Notation: B images, M boxes an image (padded), L locations over the levels P3..P7, in that order, each row by row.
 Boxes are (x0, y0, x1, y1) in pixels. The assignment is that of ``torchvision.models.detection.FCOS``, with the sizes of
 interest scaled to the input (thesis 7.4.1: "sizes of interest scaled correspondingly").
 """

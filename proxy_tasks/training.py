@@ -123,7 +123,7 @@ def finetune_backbone(
     flips = np.random.default_rng([seed, 1])
     detector.train()
     for step, batch in enumerate(minibatches(indices, settings.pretrain_batch_size, steps, seed), start=1):
-        images, targets = crops.images(batch).to(device), [crops.target(i) for i in batch]
+        images, targets = crops.images(batch).to(device), [crops.target(int(i)) for i in batch]
         boxes, labels = pad_boxes(targets, device)
         images, boxes = _flip(images, boxes, torch.from_numpy(flips.random(len(batch)) < 0.5).to(device))
         loss = fcos_loss_sums(detector(normalise(images)), assign(boxes, labels, locations), locations.sizes).total()

@@ -1,4 +1,4 @@
-"""Names for things: a registry refuses duplicates, lists what it has and imports an entry when it is first asked for."""
+"""Names for things: a registry refuses duplicates, lists what it has and imports an entry when it is asked for."""
 
 import difflib
 import importlib

@@ -30,7 +30,7 @@ class Choice:
 
     Args:
         name: unique in its space, dotted from the whole to the part: ``"fpn.3.op1"``.
-        kind: what is decided (``"op"``, ``"input"``, ``"agg"``, ...); an option means the same in all choices of a kind.
+        kind: what is decided (``"op"``, ``"input"``, ...); an option means the same in all choices of a kind.
         options: the names of what can be taken, in token order.
     """
 

@@ -23,7 +23,8 @@ def test_maps(name):
 
 # requires_grad parameters in millions, as the published tables count them (frozen batch norm, stem and first stage)
 @pytest.mark.parametrize(
-    ("name", "millions"), [("mobilenet_v2", 1.81), ("resnet50", 23.233), ("resnet101", 42.172), ("resnext101_64x4d", 80.806)]
+    ("name", "millions"),
+    [("mobilenet_v2", 1.81), ("resnet50", 23.233), ("resnet101", 42.172), ("resnext101_64x4d", 80.806)],
 )
 def test_published_trainable_parameters(name, millions):
     with torch.device("meta"):
@@ -44,7 +45,9 @@ def test_a_classification_networks_weights_are_taken(tmp_path, name, factory, su
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         if name == "resnet50":
-            expected = whole.layer3(whole.layer2(whole.layer1(whole.maxpool(whole.relu(whole.bn1(whole.conv1(images)))))))
+            expected = whole.layer3(
+                whole.layer2(whole.layer1(whole.maxpool(whole.relu(whole.bn1(whole.conv1(images))))))
+            )
         else:
             expected = whole.features[:14](images)
         torch.testing.assert_close(backbone(images)["C4"], expected, rtol=1e-4, atol=1e-5)
@@ -99,7 +102,7 @@ def test_weights_that_do_not_fit(tmp_path):
 def test_messages(tmp_path):
     with pytest.raises(InputError, match="there is no backbone 'vgg'; known: tiny, mobilenet_v2"):
         make_backbone("vgg")
-    with pytest.raises(InputError, match="there is no weights file .*missing.pth"):
+    with pytest.raises(InputError, match=r"there is no weights file .*missing\.pth"):
         make_backbone("tiny", str(tmp_path / "missing.pth"))
 
 
@@ -109,5 +112,7 @@ def test_offline_download_is_one_clear_sentence(monkeypatch, tmp_path):
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
-    with pytest.raises(InputError, match=r"weights of resnet50 cannot be downloaded .* give --backbone-weights a file, or none"):
+    with pytest.raises(
+        InputError, match=r"weights of resnet50 cannot be downloaded .* give --backbone-weights a file, or none"
+    ):
         make_backbone("resnet50", "default")

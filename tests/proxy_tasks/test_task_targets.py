@@ -57,7 +57,9 @@ def random_outputs(batch, crop, generator, requires_grad=False):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 2**31), counts=st.lists(st.integers(0, 25), min_size=1, max_size=4), crop=st.sampled_from([128, 192, 384, 800])
+    seed=st.integers(0, 2**31),
+    counts=st.lists(st.integers(0, 25), min_size=1, max_size=4),
+    crop=st.sampled_from([128, 192, 384, 800]),
 )
 def test_loss_and_matching_equal_torchvision(seed, counts, crop):
     generator = torch.Generator().manual_seed(seed)
@@ -67,12 +69,18 @@ def test_loss_and_matching_equal_torchvision(seed, counts, crop):
     locations = Locations.of(crop)
     dense = assign(*pad_boxes(targets), locations)
     labels = [
-        t["labels"][m.clip(min=0)].where(m >= 0, torch.tensor(BACKGROUND)) if len(t["labels"]) else torch.full_like(m, -1)
+        t["labels"][m.clip(min=0)].where(m >= 0, torch.tensor(BACKGROUND))
+        if len(t["labels"])
+        else torch.full_like(m, -1)
         for t, m in zip(targets, matched, strict=True)
     ]
     assert torch.equal(dense.labels, torch.stack(labels))
     terms = fcos_loss_sums(outputs, dense, locations.sizes).terms()
-    for ours, theirs in (("classification", "classification"), ("regression", "bbox_regression"), ("centerness", "bbox_ctrness")):
+    for ours, theirs in (
+        ("classification", "classification"),
+        ("regression", "bbox_regression"),
+        ("centerness", "bbox_ctrness"),
+    ):
         torch.testing.assert_close(terms[ours], expected[theirs], rtol=2e-5, atol=1e-6)
 
 
@@ -103,7 +111,9 @@ def test_sizes_of_interest_scale_with_the_input():
 
 
 def test_images_without_boxes_are_all_background():
-    dense = assign(*pad_boxes([{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]), Locations.of(128))
+    dense = assign(
+        *pad_boxes([{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]), Locations.of(128)
+    )
     assert (dense.labels == BACKGROUND).all()
     assert not dense.distances.any()
     assert not dense.centerness.any()

@@ -1,0 +1,51 @@
+"""The share of a search's wall time that is spent inside trials.
+
+    python benchmarks/search_overhead.py --workers 0
+    python benchmarks/search_overhead.py --workers 2
+
+runs a real search on the built-in images with trials of some ten seconds and prints the seconds inside trials over the
+seconds of the stage, times the number of workers. Set-up (crops, backbone, features) is done before the clock starts.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import nas
+import proxy_tasks
+import search_spaces
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--out", type=Path, help="keep the run here")
+    given = parser.parse_args()
+    overrides = {"iterations": given.iterations}
+    with tempfile.TemporaryDirectory() as root:
+        options = proxy_tasks.TaskOptions(cache_dir=root, overrides=overrides)
+        proxy_tasks.make(None, search_spaces.get("fcos_fpn"), options).prepare(lambda what, done, total: None)
+        begin = time.perf_counter()
+        run = nas.search(
+            "fcos_fpn",
+            trials=given.trials,
+            workers=given.workers,
+            task=overrides,
+            device="cpu",
+            preset="demo",
+            cache_dir=root,
+            out=given.out or Path(root) / "run",
+        )
+        wall = time.perf_counter() - begin
+        seconds = run.trials["seconds"].dropna()
+    slots = max(1, given.workers)
+    print("| workers | trials | mean trial, s | wall, s | inside trials |\n| --- | --- | --- | --- | --- |")
+    share = seconds.sum() / (wall * slots)
+    print(f"| {given.workers} | {len(seconds)} | {seconds.mean():.1f} | {wall:.1f} | {share:.3f} |")
+
+
+if __name__ == "__main__":
+    main()

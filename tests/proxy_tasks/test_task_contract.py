@@ -1,0 +1,137 @@
+"""One suite that every proxy task passes; a new task joins by adding its line to CASES."""
+
+import math
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+
+import proxy_tasks
+import search_spaces
+from proxy_tasks import Interim, Score, TaskOptions
+
+# task, space, settings small enough for a test
+SMALL_FCOS = {"crop": 64, "batch_size": 8, "iterations": 3, "width": "16-32", "pretrain_iterations": 2}
+CASES = [
+    ("fcos", "fcos_fpn", SMALL_FCOS),
+    ("fcos", "fcos_fpn_c2", SMALL_FCOS),
+    ("fcos", "fcos_head", SMALL_FCOS),
+    ("fcos", "fcos_decoder", SMALL_FCOS),
+]
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def make(case, cache_dir, **options):
+    name, space, overrides = case
+    options = {"cache_dir": cache_dir, "overrides": overrides} | options
+    return proxy_tasks.make(name, search_spaces.get(space), TaskOptions(**options))
+
+
+def nothing(what, done, total):
+    pass
+
+
+def prepared(case, cache_dir, **options):
+    task = make(case, cache_dir, **options)
+    task.prepare(nothing)
+    return task
+
+
+def last(task, architecture):
+    items = list(task.evaluate(architecture))
+    assert all(isinstance(item, Interim) for item in items[:-1])
+    assert isinstance(items[-1], Score)
+    return items[-1]
+
+
+pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case[1])
+
+
+def test_every_task_is_registered_and_here(case):
+    assert {name for name, _, _ in CASES} == set(proxy_tasks.names())
+    assert search_spaces.get(case[1]).proxy_task == case[0]
+
+
+def test_a_score_is_whole_and_finite(case, cache_dir):
+    task = prepared(case, cache_dir)
+    score = last(task, task.space.sample(np.random.default_rng(0)))
+    assert math.isfinite(score.reward)
+    assert score.reward == pytest.approx(-score.metrics["loss"])
+    assert all(isinstance(value, float) for value in score.metrics.values())
+    assert score.metrics["params"] > 0
+    assert score.metrics["macs"] > 0
+    assert score.seconds > 0
+
+
+def test_the_same_architecture_gets_the_same_score_whatever_came_before(case, cache_dir):
+    first, second = prepared(case, cache_dir), prepared(case, cache_dir)
+    rng = np.random.default_rng(1)
+    architectures = [first.space.sample(rng) for _ in range(2)]
+    scores = [last(first, architecture).reward for architecture in architectures]
+    torch.manual_seed(99)
+    assert [last(second, architecture).reward for architecture in reversed(architectures)] == scores[::-1]
+
+
+def test_scoring_leaves_the_global_random_state_alone(case, cache_dir):
+    task = prepared(case, cache_dir)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    last(task, task.space.sample(np.random.default_rng(2)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_second_preparation_builds_nothing(case, cache_dir):
+    prepared(case, cache_dir)
+    steps = []
+    task = make(case, cache_dir)
+    task.prepare(lambda *step: steps.append(step))
+    assert steps == []
+    assert all(isinstance(value, str) and value for value in task.fingerprints().values())
+
+
+def test_the_metric_as_reward(case, cache_dir):
+    task = prepared(case, cache_dir, reward="metric")
+    score = last(task, task.space.sample(np.random.default_rng(3)))
+    assert score.reward == score.metrics["ap"]
+    assert 0 <= score.reward <= 1
+    assert "loss" in score.metrics
+
+
+def test_other_seeds_give_other_caches(case, cache_dir):
+    task, other = prepared(case, cache_dir), prepared(case, cache_dir, seed=1)
+    assert task.fingerprints() != other.fingerprints()
+    assert task.fingerprints()["data"] == other.fingerprints()["data"]
+
+
+def _prepare(case, cache_dir, results):
+    torch.set_num_threads(1)
+    results.put(prepared(case, cache_dir).fingerprints())
+
+
+def test_two_processes_prepare_at_once(case, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=_prepare, args=(case, str(tmp_path), results)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=120) for _ in workers]
+    for worker in workers:
+        worker.join(30)
+    assert found[0] == found[1]
+
+
+def test_settings_are_checked_before_anything_is_done(case, cache_dir):
+    for overrides, message in (
+        ({"colour": 1}, r"has no setting 'colour'; known: "),
+        ({"batch_size": "many"}, r"setting 'batch_size' takes a value of type int, got 'many'"),
+        ({"batch_size": 0}, r"setting 'batch_size' must be positive, got 0"),
+    ):
+        with pytest.raises(search_spaces.InputError, match=message):
+            make(case, cache_dir, overrides=overrides)
+    with pytest.raises(search_spaces.InputError, match="there is no preset 'huge'; known: paper, demo"):
+        make(case, cache_dir, preset="huge")
