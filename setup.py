@@ -31,6 +31,7 @@ setup(
         "tensorboard>=2.16",
     ],
     extras_require={
+        "benchmarks": ["matplotlib>=3.8"],
         "test": [
             "hypothesis>=6.100",
             "mypy>=1.11",

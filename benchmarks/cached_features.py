@@ -2,8 +2,8 @@
 
     python benchmarks/cached_features.py --backbone mobilenet_v2
 
-prints both times, their ratio and the ratio that the MACs predict: a training step costs three times a decoder's forward
-pass, the frozen backbone its forward pass alone.
+prints both times, their ratio and the ratio that the MACs predict: a training step costs three times a decoder's
+forward pass, the frozen backbone its forward pass alone.
 """
 
 import argparse
@@ -33,7 +33,9 @@ class Uncached:
     def features(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
             maps = self._body(normalise(self._crops.images(indices)))
-        return {name: value.clone() for name, value in maps.items()}  # out of inference mode: the decoder is trained on it
+        return {
+            name: value.clone() for name, value in maps.items()
+        }  # out of inference mode: the decoder is trained on it
 
     def batches(self, indices: np.ndarray, size: int):
         for part in np.array_split(indices, -(-len(indices) // size)):
@@ -80,7 +82,10 @@ def main() -> None:
             images = torch.empty(1, 3, given.crop, given.crop)
             body = proxy_tasks.backbones.make_backbone(given.backbone, "none")
             bound = predicted(task, architecture, float(count(body, images).macs))
-        times = [(seconds(task, task.cache, architecture), seconds(task, uncached, architecture)) for _ in range(given.repeats)]
+        times = [
+            (seconds(task, task.cache, architecture), seconds(task, uncached, architecture))
+            for _ in range(given.repeats)
+        ]
     cached, without = np.median(np.array(times), axis=0)
     print(f"{given.backbone}, {given.architecture} @{given.width}, {given.crop} px, {torch.get_num_threads()} threads")
     print("| cached, s | uncached, s | ratio | bound by MACs | ratio / bound |\n| --- | --- | --- | --- | --- |")

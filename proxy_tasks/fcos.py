@@ -166,7 +166,8 @@ class FCOSTask:
         )
 
         def train(place: Path) -> None:
-            state = safetensors.torch.save(self._train_backbone(progress).state_dict())
+            weights = self._train_backbone(progress).state_dict()
+            state = safetensors.torch.save({name: value.cpu().contiguous() for name, value in weights.items()})
             with ArrayWriter(place, "safetensors", (len(state),), "uint8") as writer:
                 writer.append(np.frombuffer(state, np.uint8))
 

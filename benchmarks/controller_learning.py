@@ -1,0 +1,123 @@
+"""What the controllers learn in a few hundred proposals, on made-up rewards whose optimum is known.
+
+    python benchmarks/controller_learning.py --seeds 20 --proposals 300
+
+The space has the shape of ``fcos_fpn``: 7 blocks of two inputs, two operations and an aggregation, 35 choices, the
+pool of inputs growing with each block. Every reward is negative, as minus a loss is. A controller sees the reward with
+its noise; the table has the rewards without it. A seed is won where the figure is above that of ``random`` on the same
+seed.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import controllers
+from search_spaces import Choice, SearchSpace
+
+__all__ = ["LANDSCAPES", "Landscape", "block_space", "run"]
+
+LANDSCAPES = ("matches", "noisy matches", "steep loss", "table")
+
+
+def block_space(blocks: int = 7) -> SearchSpace:
+    """The choices of a decoder with ``blocks`` basic blocks over a pool that starts with three features."""
+    choices = []
+    for block in range(blocks):
+        pool = ("c3", "c4", "c5", *(f"x{i}" for i in range(block)))
+        unary = ("sep3x3", "sep3x3d3", "sep5x5d6", "skip", "dconv3x3")
+        decisions = {"x1": pool, "x2": pool, "op1": unary, "op2": unary, "agg": ("sum", "concat")}
+        kinds = {"x": "input", "o": "op", "a": "agg"}
+        choices += [Choice(f"fpn.{block}.{name}", kinds[name[0]], options) for name, options in decisions.items()]
+    return SearchSpace("blocks", tuple(choices))
+
+
+class Landscape:
+    """A reward over token sequences, drawn from a seed.
+
+    - ``matches``: minus the missing share of exponentially weighted matches with a hidden sequence, of which part
+      counts only where both choices of a pair match;
+    - ``noisy matches``: the same, observed with Gaussian noise of standard deviation 0.07;
+    - ``steep loss``: minus a loss that falls exponentially with the same share; one observation in 30 is -50;
+    - ``table``: the sum of a normal value for every option of every choice, below its maximum.
+    """
+
+    def __init__(self, name: str, space: SearchSpace, seed: int):
+        self.name = name
+        self.rng = np.random.default_rng([seed, 100 + LANDSCAPES.index(name)])
+        self.target = space.sample(self.rng).tokens
+        self.single = self.rng.exponential(size=len(space)) + 0.1
+        self.pairs = [self.rng.choice(len(space), 2, replace=False) for _ in range(15)]
+        self.paired = self.rng.exponential(size=len(self.pairs))
+        self.table = [self.rng.normal(size=len(choice.options)) for choice in space.choices]
+
+    @property
+    def optimum(self) -> float:
+        """The highest value there is."""
+        return -0.8 - 4 * math.exp(-5) if self.name == "steep loss" else 0.0
+
+    def value(self, tokens: tuple[int, ...]) -> float:
+        """The reward without noise."""
+        if self.name == "table":
+            return float(sum(row[token] - row.max() for row, token in zip(self.table, tokens, strict=True)))
+        match = np.equal(tokens, self.target)
+        both = np.array([match[i] and match[j] for i, j in self.pairs])
+        share = (self.single @ match + self.paired @ both) / (self.single.sum() + self.paired.sum())
+        return float(-0.8 - 4 * math.exp(-5 * share) if self.name == "steep loss" else share - 1)
+
+    def observe(self, tokens: tuple[int, ...]) -> float:
+        """What a controller is told."""
+        if self.name == "noisy matches":
+            return self.value(tokens) + 0.07 * self.rng.normal()
+        if self.name == "steep loss" and self.rng.random() < 1 / 30:
+            return -50.0
+        return self.value(tokens)
+
+
+@dataclass
+class Outcome:
+    """Rewards without noise of one controller's proposals: the best, the mean of all and of the last 50."""
+
+    best: float
+    mean: float
+    last: float
+
+
+def run(name: str, landscape: str, seed: int, proposals: int) -> Outcome:
+    """One controller, one landscape, one seed."""
+    space = block_space()
+    controller, rewards = controllers.make(name, space, seed=seed), Landscape(landscape, space, seed)
+    values = []
+    for _ in range(proposals):
+        proposal = controller.ask()
+        controller.tell(proposal, rewards.observe(proposal.tokens))
+        values.append(rewards.value(proposal.tokens))
+    return Outcome(max(values), float(np.mean(values)), float(np.mean(values[-50:])))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--proposals", type=int, default=300)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| reward | optimum | controller | best | won | mean | won | mean of the last 50 | won |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for landscape in LANDSCAPES:
+        optimum, chance = Landscape(landscape, block_space(), 0).optimum, None
+        for name in ("random", "evolution", "lstm-ppo"):
+            outcomes = [run(name, landscape, seed, arguments.proposals) for seed in range(arguments.seeds)]
+            figures = np.array([(o.best, o.mean, o.last) for o in outcomes])
+            chance = figures if chance is None else chance
+            cells = [f"| {landscape} | {optimum:.2f} | {name} "]
+            for column, base in zip(figures.T, chance.T, strict=True):
+                won = "–" if name == "random" else f"{(column > base).sum()}/{arguments.seeds}"
+                cells.append(f"| {column.mean():.3f} ± {column.std():.3f} | {won} ")
+            print("".join(cells) + "|", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Unary operations of the NAS-FCOS spaces: they keep the number of channels and the size of a map.
+
+Source: Wang et al., "NAS-FCOS: Fast Neural Architecture Search for Object Detection", CVPR 2020, table 1; the exact
+layers are those that the published parameter counts confirm: no bias before a norm, except in a deformable convolution.
+"""
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+
+from search_spaces.deform_conv import DeformConv3x3
+from search_spaces.errors import InputError
+
+__all__ = ["FPN_OPERATIONS", "HEAD_OPERATIONS", "Norm", "batch_norm", "conv_norm_relu", "group_norm", "make_operation"]
+
+Norm = Callable[[int], nn.Module]
+"""Makes the norm of a number of channels."""
+
+FPN_OPERATIONS = ("sep3x3", "sep3x3_dil3", "sep5x5_dil6", "skip", "dconv3x3")
+HEAD_OPERATIONS = (*FPN_OPERATIONS, "conv1x1", "conv3x3")
+
+batch_norm: Norm = nn.BatchNorm2d
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm of 32 groups, of fewer where a group would have less than two channels (on a 1×1 map it erases one)."""
+    return nn.GroupNorm(math.gcd(64, channels) // 2 or 1, channels)
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, norm: Norm) -> nn.Sequential:
+    """A k×k convolution without bias, norm and ReLU; (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(conv, norm(out_channels), nn.ReLU(inplace=True))
+
+
+def make_operation(name: str, channels: int, norm: Norm) -> nn.Module:
+    """The operation called ``name``, one of `HEAD_OPERATIONS`; (N, channels, H, W) -> the same shape.
+
+    Raises:
+        InputError: no such operation, or a width that it cannot have.
+    """
+    match name:
+        case "sep3x3":
+            return _separable(channels, 3, 1, norm)
+        case "sep3x3_dil3":
+            return _separable(channels, 3, 3, norm)
+        case "sep5x5_dil6":
+            return _separable(channels, 5, 6, norm)
+        case "skip":
+            return nn.Identity()
+        case "dconv3x3":
+            return nn.Sequential(DeformConv3x3(channels, channels), norm(channels), nn.ReLU(inplace=True))
+        case "conv1x1":
+            return conv_norm_relu(channels, channels, 1, norm)
+        case "conv3x3":
+            return conv_norm_relu(channels, channels, 3, norm)
+    raise InputError(f"there is no operation {name!r}; known: {', '.join(HEAD_OPERATIONS)}")
+
+
+def _separable(channels: int, kernel: int, dilation: int, norm: Norm) -> nn.Sequential:
+    padding = dilation * (kernel // 2)
+    depthwise = nn.Conv2d(channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=False)
+    return nn.Sequential(depthwise, *conv_norm_relu(channels, channels, 1, norm))

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+CHANNELS = {"C2": 4, "C3": 6, "C4": 8, "C5": 10}
+SIZES = {"C2": (24, 40), "C3": (12, 20), "C4": (6, 10), "C5": (3, 5)}
+LOCATIONS = 12 * 20 + 6 * 10 + 3 * 5 + 2 * 3 + 1 * 2
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The tensors are tiny: on a busy machine a second thread is waited for longer than it helps."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def features():
+    """Maps of two 96×160 images by a made-up backbone of `CHANNELS`."""
+    rng = torch.Generator().manual_seed(0)
+    return {level: torch.randn(2, CHANNELS[level], *size, generator=rng) for level, size in SIZES.items()}
+
+
+@pytest.fixture
+def sizes():
+    """Keyword arguments of a builder for `features`, a narrow decoder of 3 classes."""
+    return {"in_channels": CHANNELS, "num_classes": 3, "fpn_width": 4, "head_width": 8}
+
+
+@pytest.fixture
+def locations():
+    return LOCATIONS
+
+
+@pytest.fixture
+def shake():
+    """Moves every parameter and batch-norm statistic of a module away from its start, so that each one matters."""
+
+    def shaken(module):
+        rng = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter += 0.2 * torch.randn(parameter.shape, generator=rng)
+            for name, buffer in module.named_buffers():
+                if name.endswith(("running_mean", "running_var")):
+                    buffer += 0.3 * torch.rand(buffer.shape, generator=rng)
+        return module
+
+    return shaken

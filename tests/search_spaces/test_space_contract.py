@@ -1,0 +1,155 @@
+"""One suite for every registered space; those of FCOS decoders are built too."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+import search_spaces
+from search_spaces import Architecture, Choice, InputError, SearchSpace
+
+NAMES = search_spaces.names()
+FCOS = [name for name in NAMES if search_spaces.get(name).proxy_task == "fcos"]
+every_space = pytest.mark.parametrize("name", NAMES)
+every_decoder = pytest.mark.parametrize("name", FCOS)
+
+
+def architectures(name):
+    space = search_spaces.get(name)
+    return st.tuples(*[st.integers(0, len(c.options) - 1) for c in space.choices]).map(space.architecture)
+
+
+def drawn(name, seed):
+    torch.manual_seed(seed)
+    return search_spaces.get(name).sample(np.random.default_rng(seed))
+
+
+@every_space
+def test_registered_under_its_own_name(name):
+    assert search_spaces.get(name).name == name
+
+
+@every_space
+@given(data=st.data())
+def test_json_round_trip(name, data):
+    architecture = data.draw(architectures(name))
+    back = Architecture.from_json(architecture.to_json(source="a test"))
+    assert back == architecture
+    assert back.key == architecture.key
+    assert search_spaces.get(name).from_named(architecture.named) == architecture
+
+
+@every_space
+@given(data=st.data())
+def test_canonical_form_is_idempotent_and_keeps_the_key(name, data):
+    architecture = data.draw(architectures(name))
+    canonical = architecture.canonical
+    assert canonical.canonical == canonical
+    assert canonical.key == architecture.key
+
+
+@every_space
+def test_keys_of_different_canonical_forms_differ(name):
+    rng = np.random.default_rng(0)
+    drawn = [search_spaces.get(name).sample(rng) for _ in range(200)]
+    assert len({a.key for a in drawn}) == len({a.canonical.tokens for a in drawn})
+
+
+@every_space
+def test_bad_tokens_name_the_choice(name):
+    space = search_spaces.get(name)
+    with pytest.raises(InputError, match=f"search space '{name}' takes {len(space)} tokens, got {len(space) + 1}"):
+        space.architecture([0] * (len(space) + 1))
+    for i, choice in enumerate(space.choices):
+        for bad in (len(choice.options), -1, 0.0, None, True):
+            tokens = [0] * len(space)
+            tokens[i] = bad
+            with pytest.raises(InputError, match=f"'{choice.name}' has {len(choice.options)} options, got token {bad}"):
+                space.architecture(tokens)
+
+
+@every_space
+def test_options_mean_the_same_within_a_kind(name):
+    for kind, choices in itertools.groupby(
+        sorted(search_spaces.get(name).choices, key=lambda c: c.kind), lambda c: c.kind
+    ):
+        options = [c.options for c in choices]
+        longest = max(options, key=len)
+        assert all(o == longest[: len(o)] for o in options), kind
+
+
+@every_space
+def test_samples_are_uniform(name):
+    space = search_spaces.get(name)
+    rng = np.random.default_rng(1)
+    tokens = np.array([space.sample(rng).tokens for _ in range(1500)])
+    for i, choice in enumerate(space.choices):
+        counts = np.bincount(tokens[:, i], minlength=len(choice.options))
+        assert chisquare(counts).pvalue > 1e-4, choice.name
+
+
+@pytest.mark.parametrize("sizes", [(2, 3, 1), (4,), (), (3, 3, 3)])
+def test_cardinality_is_the_number_of_token_sequences(sizes):
+    choices = [Choice(f"c{i}", "c", tuple("abcd"[:n])) for i, n in enumerate(sizes)]
+    space = SearchSpace("small", choices)
+    valid = 0
+    for tokens in itertools.product(range(-1, 5), repeat=len(sizes)):
+        try:
+            space.validate(tokens)
+        except InputError:
+            continue
+        valid += 1
+    assert space.cardinality == valid
+
+
+@every_space
+def test_space_and_architecture_survive_pickling(name):
+    architecture = drawn(name, 0)
+    assert pickle.loads(pickle.dumps(architecture)).key == architecture.key
+
+
+@every_decoder
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_architecture_builds_and_every_parameter_learns(name, seed, features, sizes, locations):
+    decoder = drawn(name, seed).build(**sizes)
+    outputs = decoder(features)
+    widths = {"cls_logits": 3, "bbox_regression": 4, "bbox_ctrness": 1}
+    assert {key: tuple(x.shape) for key, x in outputs.items()} == {k: (2, locations, w) for k, w in widths.items()}
+    assert (outputs["bbox_regression"] > 0).all()
+    sum(x.square().sum() for x in outputs.values()).backward()
+    unused = set(getattr(decoder.fpn, "adapters", {})) - getattr(decoder.fpn, "used", set())
+    skipped = tuple(f"fpn.adapters.{level}." for level in unused)
+    for parameter_name, parameter in decoder.named_parameters():
+        learns = parameter.grad is not None and bool(parameter.grad.isfinite().all())
+        assert learns != parameter_name.startswith(skipped), parameter_name
+
+
+@every_decoder
+@pytest.mark.parametrize("seed", range(3))
+def test_channels_last_equals_contiguous(name, seed, features, sizes, shake):
+    decoder = shake(drawn(name, seed).build(**sizes)).eval()
+    expected = decoder(features)
+    decoder = decoder.to(memory_format=torch.channels_last)
+    features = {level: x.contiguous(memory_format=torch.channels_last) for level, x in features.items()}
+    pyramid = decoder.fpn(features)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in pyramid.values())
+    for key, x in decoder(features).items():
+        torch.testing.assert_close(x, expected[key], rtol=1e-3, atol=1e-3)
+
+
+@every_decoder
+def test_same_seed_same_weights(name, sizes):
+    one, two = (drawn(name, 5).build(**sizes).state_dict() for _ in range(2))
+    assert list(one) == list(two)
+    assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
+
+
+@every_decoder
+def test_one_image_in_training(name, features, sizes):
+    outputs = drawn(name, 6).build(**sizes)({level: x[:1] for level, x in features.items()})
+    assert all(x.isfinite().all() for x in outputs.values())

@@ -1,0 +1,58 @@
+import re
+
+import pytest
+
+import search_spaces
+from experiments import published
+from search_spaces import Architecture, InputError
+from search_spaces.fcos_decoder import join, split
+
+SPACES = {
+    "nas_fcos": "fcos_decoder_c2",
+    "nas_fcos_fpn": "fcos_fpn_c2",
+    "nas_fcos_head": "fcos_head",
+    "fpn_fcos": "fpn_fcos",
+}
+
+
+def test_names_and_spaces():
+    assert {name: published.load(name).space for name in published.names()} == SPACES
+
+
+def test_the_whole_is_its_parts():
+    fpn, head = published.load("nas_fcos_fpn"), published.load("nas_fcos_head")
+    assert split(published.load("nas_fcos")) == (fpn, head)
+    assert join(fpn, head) == published.load("nas_fcos")
+
+
+def test_published_head():
+    named = published.load("nas_fcos_head").named
+    assert list(named.values()) == ["dconv3x3", "conv3x3", "dconv3x3", "conv1x1", "skip", "skip", "0"]
+
+
+def test_unknown_name():
+    with pytest.raises(
+        InputError, match=re.escape("'nas_fco'; known: fpn_fcos, nas_fcos, nas_fcos_fpn, nas_fcos_head")
+    ):
+        published.load("nas_fco")
+
+
+@pytest.mark.parametrize("decoder", ["fcos_decoder", "fcos_decoder_c2"])
+def test_split_and_join_are_inverse(decoder):
+    space = search_spaces.get(decoder)
+    architecture = space.architecture([len(c.options) - 1 for c in space.choices])
+    fpn, head = split(architecture)
+    assert fpn.space == decoder.replace("decoder", "fpn")
+    assert fpn.named | head.named == architecture.named
+    assert join(fpn, head) == architecture
+
+
+def test_split_and_join_refuse_other_spaces():
+    fpn, head = published.load("nas_fcos_fpn"), published.load("nas_fcos_head")
+    with pytest.raises(
+        InputError, match="only fcos_decoder and fcos_decoder_c2 architectures can be split, got 'fcos_head'"
+    ):
+        split(head)
+    for parts in ((head, fpn), (fpn, fpn), (Architecture("fpn_fcos", ()), head)):
+        with pytest.raises(InputError, match="a decoder is joined of fcos_fpn or fcos_fpn_c2 and fcos_head, got"):
+            join(*parts)
