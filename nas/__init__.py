@@ -1,1 +1,28 @@
-"""The front door: Python API, command lines, engines, run store."""
+"""The front door: Python API, command lines, engines, run store.
+
+The names below are imported when first asked for, so that importing this package loads nothing heavy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.building import build
+    from nas.run import Run, load_run
+    from nas.searching import resume, search
+
+__all__ = ["Run", "build", "load_run", "resume", "search"]
+
+_HOMES = {
+    "Run": "nas.run",
+    "build": "nas.building",
+    "load_run": "nas.run",
+    "resume": "nas.searching",
+    "search": "nas.searching",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,45 @@
+"""From an architecture, by whatever it is known, to the detector around it."""
+
+from pathlib import Path
+from typing import Any
+
+from nas.run import Run
+from search_spaces import Architecture
+
+__all__ = ["build", "find_architecture"]
+
+
+def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
+    """The architecture that ``what`` stands for: itself, a run's best, a file's or a published one's.
+
+    Raises:
+        InputError: nothing goes by that name, or the file or run is bad.
+    """
+    if isinstance(what, Architecture):
+        return what
+    if isinstance(what, Run):
+        return what.best()[0]
+    if Path(what).is_dir():
+        return Run(what).best()[0]
+    if isinstance(what, Path) or str(what).endswith(".json"):
+        return Architecture.load(what)
+    from experiments import published
+
+    architecture: Architecture = published.load(what)
+    return architecture
+
+
+def build(what: "str | Path | Architecture | Run", **options: Any) -> Any:
+    """The whole detector around an architecture, as torchvision's `FCOS` takes and gives images and boxes.
+
+    Args:
+        what: an architecture, an architecture file, a run (its best) or a published name such as ``"nas_fcos"``.
+        options: backbone, classes and sizes, see `proxy_tasks.detector.build_detector`.
+
+    Raises:
+        InputError: see `find_architecture`.
+    """
+    architecture = find_architecture(what)
+    from proxy_tasks.detector import build_detector
+
+    return build_detector(architecture, **options)

@@ -1,0 +1,1 @@
+"""The command lines: each a thin layer over the Python API."""

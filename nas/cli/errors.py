@@ -1,0 +1,34 @@
+"""Exit statuses: 0 done, 1 failed, 2 wrong usage or bad input, 130 interrupted."""
+
+import sys
+import traceback
+from collections.abc import Callable
+
+from nas.errors import SearchFailed
+from search_spaces.errors import InputError
+
+__all__ = ["exit_status"]
+
+
+def exit_status(command: str, run: Callable[[], None]) -> int:
+    """Runs a command; what stops it becomes a line on standard error and an exit status.
+
+    Bad input, an interruption and `SearchFailed` get one line; any other exception shows its traceback.
+    """
+    try:
+        run()
+    except InputError as error:
+        return _told(command, str(error), 2)
+    except KeyboardInterrupt as interruption:
+        return _told(command, str(interruption) or "interrupted", 130)
+    except SearchFailed as error:
+        return _told(command, str(error), 1)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _told(command: str, message: str, status: int) -> int:
+    print(f"{command}: {message}", file=sys.stderr)
+    return status

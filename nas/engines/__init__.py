@@ -1,0 +1,1 @@
+"""What runs the trials: this process, or workers on Ray Tune."""

@@ -1,0 +1,14 @@
+"""The engine of ``--workers 0``: one trial after the other in this process."""
+
+from nas.evaluation import evaluate
+from nas.search_loop import SearchLoop
+from proxy_tasks.task import ProxyTask
+
+__all__ = ["run"]
+
+
+def run(loop: SearchLoop, task: ProxyTask) -> None:
+    """Evaluates all trials that ``loop`` has; ``task`` is prepared."""
+    while (trial := loop.next_trial()) is not None:
+        for item in evaluate(task, trial.architecture):
+            loop.record(trial, item)

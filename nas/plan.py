@@ -1,0 +1,97 @@
+"""From settings to stages: which spaces a search goes through, how many trials each gets, what device and preset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import search_spaces
+from nas.settings import SearchSettings
+from search_spaces import Architecture, InputError, SearchSpace
+
+__all__ = ["Stage", "joined", "make_plan", "resolve", "task_factory"]
+
+PROGRESSIVE = {"fcos_decoder": ("fcos_fpn", "fcos_head"), "fcos_decoder_c2": ("fcos_fpn_c2", "fcos_head")}
+# FPN and head trials of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1.
+DEFAULT_TRIALS = {"demo": {2: (30, 15), 1: (30,)}, "paper": {2: (2800, 600), 1: (2000,)}}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One search over one space: ``trials`` counts every row, duplicates and failures too."""
+
+    name: str
+    space: SearchSpace
+    trials: int
+
+
+def stage_names(space: str) -> tuple[str, ...]:
+    """The spaces that a search of ``space`` goes through, in order."""
+    return PROGRESSIVE.get(space, (space,))
+
+
+def resolve(settings: SearchSettings) -> SearchSettings:
+    """The settings with device, preset and trials decided.
+
+    Raises:
+        InputError: CUDA is asked for and this machine has none, or the trials do not fit the stages.
+    """
+    device = settings.device
+    if device != "cpu":
+        import torch
+
+        found = torch.cuda.is_available()
+        if device == "cuda" and not found and settings.ray_address is None:
+            raise InputError("device 'cuda' is asked for, but torch finds no CUDA device here; use --device cpu")
+        device = "cuda" if found or device == "cuda" else "cpu"
+    preset = settings.preset or ("paper" if device == "cuda" else "demo")
+    names = stage_names(settings.space)
+    trials = settings.trials or DEFAULT_TRIALS[preset][len(names)]
+    if len(trials) not in (1, len(names)):
+        raise InputError(
+            f"trials gives {len(trials)} figures, but {settings.space!r} has {len(names)} stage(s): {', '.join(names)}"
+        )
+    return settings.changed(device=device, preset=preset, trials=trials * (len(names) // len(trials)))
+
+
+def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
+    """The stages of resolved settings; raises `InputError` for an unknown space."""
+    assert settings.trials is not None, "settings are resolved first"
+    spaces = [search_spaces.get(name) for name in stage_names(settings.space)]
+    return tuple(Stage(space.name, space, n) for space, n in zip(spaces, settings.trials, strict=True))
+
+
+def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "partial[Any]":
+    """A picklable function without arguments that makes the stage's proxy task, here or in a worker.
+
+    Args:
+        stage: what is searched.
+        settings: resolved.
+        previous: the winner of the stage before.
+    """
+    import proxy_tasks
+
+    assert settings.preset is not None, "settings are resolved first"
+    options = proxy_tasks.TaskOptions(
+        data=settings.data,
+        preset=settings.preset,
+        device=settings.device,
+        seed=settings.seed,
+        reward=settings.reward,
+        cache_dir=settings.cache_dir,
+        backbone=settings.backbone,
+        backbone_weights=settings.backbone_weights,
+        skip_bad_boxes=settings.skip_bad_boxes,
+        overrides=settings.task,
+    )
+    return partial(proxy_tasks.make, stage.space.proxy_task, stage.space, options, previous)
+
+
+def joined(winners: Sequence[Architecture]) -> Architecture:
+    """A single stage's winner as it is; of a progressive search, FPN and head as one decoder."""
+    if len(winners) == 1:
+        return winners[0]
+    from search_spaces.fcos_decoder import join
+
+    fpn, head = winners
+    return join(fpn, head)

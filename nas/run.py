@@ -1,0 +1,132 @@
+"""A run as its readers see it, finished or still being written: settings, trials, the best architectures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import search_spaces
+from nas.plan import joined, stage_names
+from nas.run_directory import RunRecord, read_record
+from nas.run_store import RunStore, StageRow, TrialRow
+from nas.settings import SearchSettings
+from search_spaces import Architecture, InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Ranked", "Run", "load_run", "rank"]
+
+_FIRST = ["trial", "stage", "status", "reward", "key", "cached", "reason", "params", "macs", "seconds"]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One of the best trials; no two share a key."""
+
+    trial: int
+    key: str
+    reward: float
+    metrics: dict[str, float]
+    choices: dict[str, str]
+
+
+def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
+    """The trials that are done, best reward first, of equal rewards the earlier first."""
+    done = [row for row in rows if row.status == "done" and row.reward is not None]
+    best = sorted(done, key=lambda row: (-(row.reward or 0.0), row.trial))
+    return [Ranked(r.trial, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
+
+
+class Run:
+    """The run in a directory; every property reads what is there at that moment.
+
+    Args:
+        path: the run's directory.
+
+    Raises:
+        InputError: no run there, or one of a newer format.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._record = read_record(self.path)
+        self._rows()
+
+    @property
+    def settings(self) -> SearchSettings:
+        """As resolved when the run began."""
+        return self._record.settings
+
+    @property
+    def record(self) -> RunRecord:
+        """Settings, versions and fingerprints as of now."""
+        return read_record(self.path)
+
+    def _rows(self) -> tuple[list[StageRow], list[TrialRow]]:
+        store = RunStore(self.path / "trials.db", read_only=True)
+        try:
+            return store.stages(), store.trials()
+        finally:
+            store.close()
+
+    @property
+    def trials(self) -> "pandas.DataFrame":
+        """One row a trial.
+
+        Columns: trial, stage, status, reward, key, cached (bool), reason, params, macs (NaN where the task has none),
+        seconds, one per choice (the option's name, missing for a choice of another stage), and ``metric.NAME`` for each
+        further figure.
+        """
+        import pandas
+
+        rows = self._rows()[1]
+        frame = pandas.DataFrame([_flat(row) for row in rows])
+        return frame.reindex(columns=[*_FIRST, *(name for name in frame.columns if name not in _FIRST)])
+
+    def ranked(self) -> dict[str, list[Ranked]]:
+        """Per stage begun, its done trials, best first."""
+        stages, rows = self._rows()
+        return {stage.stage: rank(row for row in rows if row.stage == stage.stage) for stage in stages}
+
+    def best(self, k: int = 1) -> list[Architecture]:
+        """The ``k`` best architectures, best first; fewer where the run has fewer.
+
+        Of the last finished stage (before any is finished, of the first as it stands); where that completes a
+        progressive search, each is the whole decoder.
+
+        Raises:
+            InputError: no trial is done yet.
+        """
+        return [architecture for architecture, _ in self.best_with_trials(k)]
+
+    def best_with_trials(self, k: int = 1) -> list[tuple[Architecture, list[Ranked]]]:
+        """As `best`, each with the trials that it comes from: one, or one a stage of a progressive search."""
+        stages, rows = self._rows()
+        finished = [stage for stage in stages if stage.finished] or stages[:1]
+        ranked = [rank(row for row in rows if row.stage == stage.stage) for stage in finished]
+        if not ranked or not ranked[-1]:
+            raise InputError(f"the run {self.path} has no trial that is done yet")
+        spaces = [search_spaces.get(self._space_name(stage.stage)) for stage in finished]
+        complete = len(finished) == len(stage_names(self.settings.space))
+        best = []
+        for last in ranked[-1][:k]:
+            trials = [*(trials[0] for trials in ranked[:-1]), last]
+            winners = [space.from_named(trial.choices) for space, trial in zip(spaces, trials, strict=True)]
+            best.append((joined(winners), trials) if complete else (winners[-1], trials[-1:]))
+        return best
+
+    def _space_name(self, stage: str) -> str:
+        """The registered name of a stage's space; a space of the user's own is known as MODULE:ATTRIBUTE."""
+        return self.settings.space if len(stage_names(self.settings.space)) == 1 else stage
+
+
+def load_run(path: str | Path) -> Run:
+    """The run at ``path``; it may be written to at the same time."""
+    return Run(path)
+
+
+def _flat(row: TrialRow) -> dict[str, object]:
+    figures = {name if name in ("params", "macs") else f"metric.{name}": v for name, v in row.metrics.items()}
+    own = {name: getattr(row, name) for name in _FIRST if name not in ("params", "macs")}
+    return {**own, **row.choices, **figures}

@@ -1,0 +1,111 @@
+"""A run's directory on disk: ``run.yaml`` written in one step, and a lock so that two processes never write one run."""
+
+import fcntl
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nas.settings import SearchSettings, load_yaml
+from search_spaces import InputError
+
+__all__ = ["RUN_FORMAT", "RunRecord", "lock_run", "read_record", "write_atomically", "write_record"]
+
+RUN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What ``run.yaml`` holds: resolved settings, versions, and the fingerprints of all that the scores depend on.
+
+    Args:
+        settings: resolved.
+        versions: of Python and the packages, as the run began.
+        fingerprints: ``{stage: {what: hash}}``, each stage's from the time it was prepared.
+    """
+
+    settings: SearchSettings
+    versions: dict[str, str] = field(default_factory=lambda: _versions())
+    fingerprints: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in ("dense-nas", "torch", "torchvision", "ray"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file in one step: a reader, or a run killed meanwhile, sees the old text or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Writes ``run.yaml``."""
+    content = {
+        "format": RUN_FORMAT,
+        "settings": record.settings.as_dict(),
+        "versions": record.versions,
+        "fingerprints": record.fingerprints,
+    }
+    write_atomically(run / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def read_record(run: Path) -> RunRecord:
+    """Reads ``run.yaml``; raises `InputError` where ``run`` is no run or the file is damaged or of a newer format."""
+    path = run / "run.yaml"
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError as error:
+        raise InputError(f"{run} is not a run: it has no run.yaml") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise InputError(f"{path}: not a run's settings: key 'format' must be a whole number")
+    if content["format"] > RUN_FORMAT:
+        raise InputError(f"{path}: format {content['format']} is newer than this version reads ({RUN_FORMAT})")
+    return RunRecord(
+        SearchSettings.of(_mapping(path, content, "settings")),
+        _mapping(path, content, "versions"),
+        _mapping(path, content, "fingerprints"),
+    )
+
+
+def _mapping(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:
+    if not isinstance(content.get(name), dict):
+        raise InputError(f"{path}: key {name!r} must be a mapping, got {content.get(name)!r}")
+    value: dict[str, Any] = content[name]
+    return value
+
+
+@contextmanager
+def lock_run(run: Path) -> Iterator[None]:
+    """Holds the run for this process; raises `InputError` where another process has it."""
+    with (run / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise InputError(f"the run {run} is being written by process {file.read() or 'unknown'}") from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

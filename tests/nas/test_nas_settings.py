@@ -1,0 +1,139 @@
+import pytest
+
+from nas.cli.search import _parser, _values
+from nas.plan import make_plan, resolve
+from nas.settings import SearchSettings, read_config
+from search_spaces import InputError
+
+ALL = {
+    "space": "fcos_fpn",
+    "data": "/tmp",
+    "trials": (3, 4),
+    "workers": 2,
+    "gpus_per_worker": 0.5,
+    "ray_address": "auto",
+    "controller": "random",
+    "controller_options": {"population": 8},
+    "reward": "metric",
+    "preset": "paper",
+    "device": "cpu",
+    "seed": 7,
+    "out": "/tmp/out",
+    "cache_dir": "/tmp/cache",
+    "backbone": "resnet50",
+    "backbone_weights": "none",
+    "skip_bad_boxes": True,
+    "task": {"crop": 192, "learning_rate": 8e-4},
+}
+FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-worker 0.5 --ray-address auto
+    --controller random --reward metric --preset paper --device cpu --seed 7 --out /tmp/out --cache-dir /tmp/cache
+    --backbone resnet50 --backbone-weights none --skip-bad-boxes --set crop=192 learning_rate=8e-4"""
+YAML = """
+space: fcos_fpn
+data: /tmp
+trials: [3, 4]
+workers: 2
+gpus_per_worker: 0.5
+ray_address: auto
+controller: random
+controller_options: {population: 8}
+reward: metric
+preset: paper
+device: cpu
+seed: 7
+out: /tmp/out
+cache_dir: /tmp/cache
+backbone: resnet50
+backbone_weights: none
+skip_bad_boxes: true
+task:
+  crop: 192
+  learning_rate: 8e-4
+"""
+
+
+def from_flags(text):
+    return _values(vars(_parser().parse_args(text.split())))
+
+
+def test_flags_yaml_and_python_agree_on_every_setting(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(YAML)
+    expected = SearchSettings.of(ALL)
+    assert set(ALL) == set(expected.as_dict())
+    assert SearchSettings.of(read_config(file)) == expected
+    assert SearchSettings.of({**from_flags(FLAGS), "controller_options": {"population": 8}}) == expected
+    assert SearchSettings.of(expected.as_dict()) == expected
+
+
+def test_set_is_repeatable_and_reads_values_as_yaml_does():
+    given = from_flags("--set crop=192 width=32-64 --set fast=true rate=1e-3")
+    assert given == {"task": {"crop": 192, "width": "32-64", "fast": True, "rate": 1e-3}}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"worker": 2}, r"there is no setting 'worker'; known: space, .*did you mean 'workers'\?"),
+        ({"workers": -1}, r"setting 'workers' must be a whole number of at least 0, got -1"),
+        ({"workers": True}, r"setting 'workers' must be a whole number .*, got True"),
+        ({"workers": None}, r"setting 'workers' must be a whole number .*, got None"),
+        ({"seed": 1.5}, r"setting 'seed' must be a whole number of at least 0, got 1.5"),
+        ({"trials": 0}, r"setting 'trials' must be a whole number of at least 1, or one a stage .*, got 0"),
+        ({"trials": "30;15"}, r"setting 'trials' must be .*, got '30;15'"),
+        ({"trials": []}, r"setting 'trials' must be .*, got \[\]"),
+        ({"gpus_per_worker": 1.5}, r"setting 'gpus_per_worker' must be a number of GPUs: .*, got 1.5"),
+        ({"gpus_per_worker": float("nan")}, r"setting 'gpus_per_worker' must be .*, got nan"),
+        ({"reward": "ap"}, r"setting 'reward' must be one of loss, metric, got 'ap'"),
+        ({"device": "tpu"}, r"setting 'device' must be one of auto, cpu, cuda, got 'tpu'"),
+        ({"space": ""}, r"setting 'space' must be a text, got ''"),
+        ({"skip_bad_boxes": "yes"}, r"setting 'skip_bad_boxes' must be true or false, got 'yes'"),
+        ({"task": [1]}, r"setting 'task' must be a mapping of names to values, got \[1\]"),
+        ({"controller_options": {1: 2}}, r"setting 'controller_options' must be a mapping"),
+    ],
+)
+def test_a_bad_value_is_one_sentence_with_setting_rule_and_value(values, message):
+    with pytest.raises(InputError, match=message):
+        SearchSettings.of(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("space: fcos_fpn\nworker: 2\n", r"settings.yaml, line 2: there is no setting 'worker'; known: .*workers"),
+        ("seed: 1\n\nseed: 2\n", r"settings.yaml, line 3: setting 'seed' is given twice"),
+        ("# a comment\nworkers: '2'\n", r"settings.yaml, line 2: setting 'workers' must be a whole number"),
+        ("space: [fcos_fpn\nseed: 1\n", r"settings.yaml, line \d: not YAML: "),
+        ("- space\n", r"settings.yaml: a settings file is a YAML mapping, got list"),
+        ("", r"settings.yaml: a settings file is a YAML mapping, got NoneType"),
+        ("space: !!python/object:os.system x\n", r"settings.yaml, line 1: not YAML: "),
+    ],
+)
+def test_a_bad_settings_file_is_told_with_file_and_line(tmp_path, text, message):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_config(file)
+
+
+def test_a_missing_settings_file_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read the settings file .*none.yaml: .*No such file"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_settings_are_resolved_by_device_preset_and_stages():
+    resolved = resolve(SearchSettings(space="fcos_decoder", device="cpu"))
+    assert (resolved.preset, resolved.trials) == ("demo", (30, 15))
+    assert resolve(SearchSettings(device="cpu", preset="paper")).trials == (2800, 600)
+    assert resolve(SearchSettings(device="cpu", space="toy")).trials == (30,)
+    assert resolve(SearchSettings(device="cpu", trials=5)).trials == (5, 5)
+    assert resolve(resolved) == resolved
+    with pytest.raises(InputError, match=r"trials gives 3 figures, but 'fcos_decoder' has 2 stage\(s\): fcos_fpn, "):
+        resolve(SearchSettings(device="cpu", trials=(1, 2, 3)))
+
+
+def test_a_space_of_ones_own_is_one_stage():
+    (stage,) = make_plan(resolve(SearchSettings(space="fake_tasks:TOY", device="cpu", trials=9)))
+    assert (stage.name, stage.trials, len(stage.space)) == ("toy", 9, 3)
+    with pytest.raises(InputError, match=r"there is no search space 'fcos_fnp'; known: .*; did you mean 'fcos_fpn'"):
+        make_plan(resolve(SearchSettings(space="fcos_fnp", device="cpu")))
