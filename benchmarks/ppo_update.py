@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from controllers.base import Proposal
 from controllers.lstm_ppo import LstmPpo, rank_normalise
 
-CLIP, ENTROPY, VALUE, MAX_NORM, RATE, EPOCHS = 0.2, 0.003, 0.1, 1.0, 3e-3, 5
+CLIP, ENTROPY, VALUE, MAX_NORM, RATE, EPOCHS = 0.2, 0.03, 0.1, 1.0, 3e-3, 5
 
 
 class LoopPolicy(nn.Module):
@@ -117,7 +117,6 @@ def main() -> None:
     parser.add_argument("--rollouts", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5, help="of the batched update; its median counts")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     first = LstmPpo(block_space(), rollouts=arguments.rollouts)
     proposals = [first.ask() for _ in range(arguments.rollouts)]
     rewards = [-float(sum(proposal.tokens)) for proposal in proposals]
@@ -131,7 +130,8 @@ def main() -> None:
     after = runs[0][1].state_dict()["policy"]
     gap = max(float((value - policy.weights[k]).detach().abs().max()) for k, value in policy.parts(after).items())
     moved = max(float((after[k] - state["policy"][k]).abs().max()) for k in after)
-    print(f"{arguments.rollouts} rollouts of {len(first.space)} tokens, {EPOCHS} epochs, 1 thread")
+    threads = torch.get_num_threads()
+    print(f"{arguments.rollouts} rollouts of {len(first.space)} tokens, {EPOCHS} epochs, {threads} threads")
     print("| update | seconds | ratio |\n|---|---|---|")
     print(f"| one sequence, one token at a time | {loop:.2f} | 1 |")
     print(f"| teacher-forced batch | {batched:.3f} | {loop / batched:.0f} |")

@@ -1,1 +1,56 @@
 """Who proposes: LSTM-PPO, evolution, random; the Gymnasium environment."""
+
+import inspect
+from typing import Any
+
+from controllers.base import Controller, Proposal
+from controllers.checks import check_whole
+from search_spaces import InputError, Registry, SearchSpace
+
+__all__ = ["CONTROLLERS", "Controller", "Proposal", "make", "names", "register"]
+
+CONTROLLERS = Registry(
+    "controller",
+    {
+        "lstm-ppo": "controllers.lstm_ppo:LstmPpo",
+        "evolution": "controllers.evolution:Evolution",
+        "random": "controllers.random_search:RandomSearch",
+    },
+)
+names = CONTROLLERS.names
+
+
+def register(name: str, cls: type) -> type:
+    """Makes a controller class of your own known by ``name``; refuses a name that is taken.
+
+    Args:
+        name: what `make` and the command line call it.
+        cls: called as ``cls(space, seed=seed, **options)``; its keyword-only parameters are its options.
+    """
+    CONTROLLERS.register(name, cls)
+    return cls
+
+
+def make(name: str, space: SearchSpace, seed: int = 0, **options: Any) -> Controller:
+    """The controller called ``name`` for ``space``.
+
+    Args:
+        name: as registered, or ``"module:Class"``.
+        space: what to propose architectures of; it needs at least one choice.
+        seed: of every random draw, a whole number from 0; the global random states are neither read nor written.
+        options: the controller's own, its constructor's keyword-only parameters.
+
+    Raises:
+        InputError: unknown name or option, or a value that the option does not take.
+    """
+    cls = CONTROLLERS.get(name)
+    parameters = inspect.signature(cls).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            has = f"its options are {', '.join(known)}" if known else "it has none"
+            raise InputError(f"controller {name!r} has no option {option!r}; {has}")
+    if not len(space):
+        raise InputError(f"search space {space.name!r} has no choices; a controller needs at least one")
+    controller: Controller = cls(space, seed=check_whole("seed", seed, 0), **options)
+    return controller

@@ -4,6 +4,7 @@ The names below are imported when first asked for, so that importing this packag
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from nas.searching import resume, search
 
 __all__ = ["Run", "build", "load_run", "resume", "search"]
+
+# Threads that wait must sleep: torch's spin by default, and on a machine that does anything else beside, the small
+# operations of a proxy task then take up to a hundred times longer. Read once, as torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOMES = {
     "Run": "nas.run",

@@ -8,8 +8,9 @@ from typing import Any
 import search_spaces
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
+from search_spaces.registry import import_user_module
 
-__all__ = ["Stage", "joined", "make_plan", "resolve", "task_factory"]
+__all__ = ["Stage", "import_parts", "joined", "make_plan", "resolve", "task_factory"]
 
 PROGRESSIVE = {"fcos_decoder": ("fcos_fpn", "fcos_head"), "fcos_decoder_c2": ("fcos_fpn_c2", "fcos_head")}
 # FPN and head trials of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1.
@@ -23,6 +24,12 @@ class Stage:
     name: str
     space: SearchSpace
     trials: int
+
+
+def import_parts(settings: SearchSettings) -> None:
+    """Imports the modules that register the user's own spaces, controllers and datasets; raises `InputError`."""
+    for name in settings.imports:
+        import_user_module(name)
 
 
 def stage_names(space: str) -> tuple[str, ...]:
@@ -57,6 +64,7 @@ def resolve(settings: SearchSettings) -> SearchSettings:
 def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
     """The stages of resolved settings; raises `InputError` for an unknown space."""
     assert settings.trials is not None, "settings are resolved first"
+    import_parts(settings)
     spaces = [search_spaces.get(name) for name in stage_names(settings.space)]
     return tuple(Stage(space.name, space, n) for space, n in zip(spaces, settings.trials, strict=True))
 
@@ -84,7 +92,14 @@ def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture 
         skip_bad_boxes=settings.skip_bad_boxes,
         overrides=settings.task,
     )
-    return partial(proxy_tasks.make, stage.space.proxy_task, stage.space, options, previous)
+    return partial(_make_task, settings, stage.space, options, previous)
+
+
+def _make_task(settings: SearchSettings, space: SearchSpace, options: Any, previous: Architecture | None) -> Any:
+    import proxy_tasks
+
+    import_parts(settings)
+    return proxy_tasks.make(space.proxy_task, space, options, previous)
 
 
 def joined(winners: Sequence[Architecture]) -> Architecture:

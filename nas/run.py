@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import search_spaces
-from nas.plan import joined, stage_names
+from nas.plan import import_parts, joined, stage_names
 from nas.run_directory import RunRecord, read_record
 from nas.run_store import RunStore, StageRow, TrialRow
 from nas.settings import SearchSettings
@@ -107,6 +107,7 @@ class Run:
         ranked = [rank(row for row in rows if row.stage == stage.stage) for stage in finished]
         if not ranked or not ranked[-1]:
             raise InputError(f"the run {self.path} has no trial that is done yet")
+        import_parts(self.settings)
         spaces = [search_spaces.get(self._space_name(stage.stage)) for stage in finished]
         complete = len(finished) == len(stage_names(self.settings.space))
         best = []

@@ -77,6 +77,13 @@ def _trials_value(value: Any) -> tuple[int, ...]:
     return tuple(_whole(1).parse(item) for item in items)
 
 
+def _modules_value(value: Any) -> tuple[str, ...]:
+    names = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in names):
+        raise ValueError
+    return tuple(names)
+
+
 def _gpus_value(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ValueError
@@ -119,6 +126,7 @@ _TEXT = _Kind("a text", _text_value, is_text=True)
 _PATH = _Kind("a path", _path_value, is_text=True)
 _WEIGHTS = _Kind("default, none or a file", _weights_value, is_text=True)
 _TRIALS = _Kind("a whole number of at least 1, or one a stage as in 30,15", _trials_value, is_text=True)
+_MODULES = _Kind("module names, as in mine,yours", _modules_value, is_text=True)
 _GPUS = _Kind("a number of GPUs: 0, a fraction below 1 or a whole number", _gpus_value)
 _MAPPING = _Kind("a mapping of names to values", _mapping_value)
 _FLAG = _Kind("true or false", _flag_value)
@@ -162,6 +170,9 @@ class SearchSettings:
     backbone: str | None = _setting(None, _TEXT, "backbone, by name; by preset without it", "NAME")
     backbone_weights: str = _setting("default", _WEIGHTS, "pretrained weights", "default|none|FILE")
     skip_bad_boxes: bool = _setting(False, _FLAG, "leave out boxes that lie outside their image or have no area")
+    imports: tuple[str, ...] = field(
+        default=(), metadata=_about(_MODULES, "modules that register your own parts", "MODULE[,...]", flag="--import")
+    )
     task: dict[str, Any] = field(
         default_factory=dict,
         metadata=_about(_MAPPING, "sizes of the proxy task, e.g. crop=192", "NAME=VALUE", flag="--set"),

@@ -2,11 +2,30 @@
 
 import difflib
 import importlib
+import os
+import sys
+from types import ModuleType
 from typing import Any
 
 from search_spaces.errors import InputError
 
-__all__ = ["SPACES", "Registry"]
+__all__ = ["SPACES", "Registry", "import_user_module"]
+
+
+def import_user_module(name: str) -> ModuleType:
+    """Imports a module of the user's, from the working directory too (a console command does not look there by itself).
+
+    Raises:
+        InputError: it is not there, or cannot be imported.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 class Registry:
@@ -54,14 +73,12 @@ class Registry:
 
     def _import(self, name: str, target: str) -> Any:
         module, _, attribute = target.partition(":")
-        try:
+        if name in self._entries:  # one of our own: an error here is ours, not the user's
             return getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if name in self._entries:  # one of our own entries: a missing dependency, not a misspelt name
-                raise
-            raise InputError(f"the {self.what} {name!r} cannot be imported: {error}") from error
-        except AttributeError as error:
-            raise InputError(f"the {self.what} {name!r} cannot be imported: {error}") from error
+        found = import_user_module(module)
+        if not hasattr(found, attribute):
+            raise InputError(f"the {self.what} {name!r} cannot be had: module {module!r} has no {attribute!r}")
+        return getattr(found, attribute)
 
 
 SPACES = Registry(

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         flag = item.metadata["flag"]
         if flag is None:
             continue
-        has_default = not (item.default is None or item.default is MISSING or item.default is False)
+        has_default = not (item.default in (None, ()) or item.default is MISSING or item.default is False)
         default = f" (default: {item.default})" if has_default else ""
         options: dict[str, Any] = {"dest": item.name, "help": item.metadata["help"] + default}
         if item.default is False:

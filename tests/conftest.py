@@ -1,0 +1,3 @@
+"""Before torch is loaded: threads that wait sleep (see `nas`)."""
+
+import nas  # noqa: F401
