@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Run", "build", "load_run", "resume", "search"]
 
-# Threads that wait must sleep: torch's spin by default, and on a machine that does anything else beside, the small
-# operations of a proxy task then take up to a hundred times longer. Read once, as torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Threads that wait for each other soon sleep instead of spinning: on a machine that does anything else beside, the
+# small operations of a proxy task are otherwise up to a hundred times slower. Read once, as torch is loaded.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOMES = {
     "Run": "nas.run",

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
-from search_spaces.complexity import count
 from torch import Tensor, nn
 
 from proxy_tasks import TaskOptions
@@ -23,6 +22,8 @@ from proxy_tasks.targets import Locations
 from proxy_tasks.task import Interim, Progress, Score
 from proxy_tasks.training import finetune_backbone, mean_loss, train_decoder
 from search_spaces import Architecture, InputError, SearchSpace
+from search_spaces.complexity import count
+from search_spaces.fcos_decoder import join
 
 __all__ = ["FCOSTask"]
 
@@ -139,6 +140,8 @@ class FCOSTask:
 
     def _complexity(self, architecture: Architecture) -> tuple[float, float]:
         """Parameters and MACs of the whole decoder for one crop, counted without computing anything."""
+        if self.fpn is not None and len(self.fpn.definition):  # the searched FPN that the head is for
+            architecture = join(self.fpn, architecture)
         channels, crop = BACKBONES[self.settings.backbone], self.settings.crop
         with torch.device("meta"):
             decoder = architecture.build(**self._sizes())

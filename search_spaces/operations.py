@@ -7,12 +7,22 @@ layers are those that the published parameter counts confirm: no bias before a n
 import math
 from collections.abc import Callable
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from search_spaces.deform_conv import DeformConv3x3
 from search_spaces.errors import InputError
 
-__all__ = ["FPN_OPERATIONS", "HEAD_OPERATIONS", "Norm", "batch_norm", "conv_norm_relu", "group_norm", "make_operation"]
+__all__ = [
+    "FPN_OPERATIONS",
+    "HEAD_OPERATIONS",
+    "DepthwiseConv2d",
+    "Norm",
+    "batch_norm",
+    "conv_norm_relu",
+    "group_norm",
+    "make_operation",
+]
 
 Norm = Callable[[int], nn.Module]
 """Makes the norm of a number of channels."""
@@ -58,7 +68,26 @@ def make_operation(name: str, channels: int, norm: Norm) -> nn.Module:
     raise InputError(f"there is no operation {name!r}; known: {', '.join(HEAD_OPERATIONS)}")
 
 
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise k×k convolution without bias that keeps the size of a map, and skips taps that only see its padding.
+
+    A tap d pixels off the centre meets nothing but zeros on a map of d pixels or less: dilated kernels shrink to their
+    centre on the small maps of a pyramid, with the same values and gradients, several times faster.
+    """
+
+    def __init__(self, channels: int, kernel: int, dilation: int):
+        padding = dilation * (kernel // 2)
+        super().__init__(channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape."""
+        dilation, middle = int(self.dilation[0]), self.kernel_size[0] // 2
+        tall, wide = (min(middle, (int(size) - 1) // dilation) for size in x.shape[-2:])
+        weight = self.weight[:, :, middle - tall : middle + tall + 1, middle - wide : middle + wide + 1]
+        if tall == wide == 0:
+            return x * weight.view(-1, 1, 1)
+        return F.conv2d(x, weight, None, 1, (tall * dilation, wide * dilation), self.dilation, self.groups)
+
+
 def _separable(channels: int, kernel: int, dilation: int, norm: Norm) -> nn.Sequential:
-    padding = dilation * (kernel // 2)
-    depthwise = nn.Conv2d(channels, channels, kernel, padding=padding, dilation=dilation, groups=channels, bias=False)
-    return nn.Sequential(depthwise, *conv_norm_relu(channels, channels, 1, norm))
+    return nn.Sequential(DepthwiseConv2d(channels, kernel, dilation), *conv_norm_relu(channels, channels, 1, norm))

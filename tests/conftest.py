@@ -1,3 +1,3 @@
-"""Before torch is loaded: threads that wait sleep (see `nas`)."""
+"""Before torch is loaded: threads that wait soon sleep (see `nas`)."""
 
 import nas  # noqa: F401

@@ -1,5 +1,6 @@
 """The examples of docs/extending.md, taken from the page and run as its commands run them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def search(folder: Path, *flags: str) -> subprocess.CompletedProcess:
         "--device",
         "cpu",
     ]
-    environment = {"PATH": "", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, "--set", *SMALL],
         cwd=folder,

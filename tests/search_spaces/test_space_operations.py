@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from search_spaces import InputError
-from search_spaces.operations import FPN_OPERATIONS, HEAD_OPERATIONS, batch_norm, group_norm, make_operation
+from search_spaces.operations import (
+    FPN_OPERATIONS,
+    HEAD_OPERATIONS,
+    DepthwiseConv2d,
+    batch_norm,
+    group_norm,
+    make_operation,
+)
 
 TAPS = {
     "sep3x3": (-1, 0, 1),
@@ -70,3 +77,22 @@ def test_group_norm_keeps_two_channels_a_group(channels, groups):
 def test_unknown_operation():
     with pytest.raises(InputError, match=r"there is no operation 'conv7x7'; known: sep3x3, .*conv3x3"):
         make_operation("conv7x7", 8, batch_norm)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (3, 4), (4, 7), (6, 13), (7, 12), (16, 5)])
+@pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (3, 3), (5, 6)])
+def test_skipped_taps_change_nothing(kernel, dilation, size):
+    ours = DepthwiseConv2d(6, kernel, dilation)
+    whole = nn.Conv2d(
+        6, 6, kernel, padding=dilation * (kernel // 2), dilation=dilation, groups=6, bias=False, dtype=torch.float64
+    )
+    ours.double().load_state_dict(whole.state_dict())
+    x = torch.randn(3, 6, *size, dtype=torch.float64, requires_grad=True)
+    seed = torch.randn(3, 6, *size, dtype=torch.float64)
+    gradients = []
+    for conv in (ours, whole):
+        y = conv(x)
+        torch.testing.assert_close(y, whole(x))
+        gradients.append(torch.autograd.grad((y * seed).sum(), [x, conv.weight]))
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)
