@@ -1,7 +1,9 @@
 """Backbones: an image goes in, the maps C2..C5 (strides 4, 8, 16, 32) come out.
 
 ``tiny`` is this project's own, small enough to be trained from scratch on a laptop within a minute; the others are
-torchvision's classification networks up to their last map.
+torchvision's classification networks up to their last map. The ResNets exist twice: torchvision's (v1.5, stride in the
+3x3 convolutions) and the original (``_v1``, stride in the 1x1 convolutions; He et al. 2016), which published detectors
+use.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ import torchvision
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops import Conv2dNormActivation, FrozenBatchNorm2d
 
 from search_spaces import InputError
@@ -29,6 +32,8 @@ BACKBONES: dict[str, dict[str, int]] = {
     "mobilenet_v2": {"C2": 24, "C3": 32, "C4": 96, "C5": 320},
     "resnet50": _RESNET_CHANNELS,
     "resnet101": _RESNET_CHANNELS,
+    "resnet50_v1": _RESNET_CHANNELS,
+    "resnet101_v1": _RESNET_CHANNELS,
     "resnext101_64x4d": _RESNET_CHANNELS,
 }
 """The channels of every backbone's maps."""
@@ -60,7 +65,12 @@ def _torchvision(name: str, frozen: bool) -> nn.Module:
         features = torchvision.models.mobilenet_v2().features
         return IntermediateLayerGetter(features, {"3": "C2", "6": "C3", "13": "C4", "17": "C5"})
     norm = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
-    body = IntermediateLayerGetter(torchvision.models.get_model(name, norm_layer=norm), _RESNET_LAYERS)
+    network = torchvision.models.get_model(name.removesuffix("_v1"), norm_layer=norm)
+    if name.endswith("_v1"):
+        for block in network.modules():
+            if isinstance(block, Bottleneck):
+                block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+    body = IntermediateLayerGetter(network, _RESNET_LAYERS)
     if frozen:  # the stem and the first stage keep their pre-trained weights, as in all detectors since Fast R-CNN
         for part in ("conv1", "layer1"):
             body[part].requires_grad_(False)
@@ -72,7 +82,7 @@ def make_backbone(name: str, weights: str = "default", frozen: bool | None = Non
 
     Args:
         name: one of `BACKBONES`.
-        weights: ``"default"`` downloads torchvision's ImageNet weights (`tiny` has none and starts from scratch),
+        weights: ``"default"`` downloads torchvision's ImageNet weights (`tiny` starts from scratch, ``_v1`` has none),
             ``"none"`` starts from scratch, anything else is a file (`read_state_dict`).
         frozen: frozen batch normalisation, stem and first stage in the ResNets, as detectors use pre-trained ones; by
             default so where there are weights.
@@ -93,6 +103,10 @@ def make_backbone(name: str, weights: str = "default", frozen: bool | None = Non
 
 
 def _download(name: str) -> dict[str, Tensor]:
+    if name.endswith("_v1"):
+        raise InputError(
+            f"there are no weights of {name} to download; give --backbone-weights a file, or none to start from scratch"
+        )
     default = torchvision.models.get_model_weights(name).DEFAULT
     try:
         return dict(default.get_state_dict(progress=True, check_hash=True))

@@ -1,0 +1,78 @@
+"""One proxy training step of the published NAS-FCOS decoder: the fast operations against the plain ones.
+
+    python benchmarks/proxy_step.py
+
+fast: channels-last tensors and the CPU's deformable convolution. Plain: contiguous tensors and torchvision's kernel. The
+step is forward, loss, backward and Adam; both ways start from the same weights, and their losses are printed to agree.
+"""
+
+import argparse
+import time
+from unittest import mock
+
+import torch
+import torchvision
+
+from experiments import published
+from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.fcos_loss import fcos_loss_sums
+from proxy_tasks.targets import Locations, assign
+from search_spaces import deform_conv
+
+STRIDES = (4, 8, 16, 32)
+
+
+def torchvision_kernel(x, offset, weight, bias, mask, padding=1, dilation=1):
+    """The signature of our CPU function over torchvision's kernel."""
+    return torchvision.ops.deform_conv2d(x, offset, weight, bias, padding=padding, dilation=dilation, mask=mask)
+
+
+def step_seconds(memory_format: torch.memory_format, given: argparse.Namespace) -> tuple[float, float]:
+    """The median of the repeats, and the loss of the first step."""
+    torch.manual_seed(0)
+    channels = BACKBONES[given.backbone]
+    decoder = published.load("nas_fcos").build(
+        in_channels=channels, num_classes=20, fpn_width=given.width, head_width=2 * given.width
+    )
+    decoder = decoder.to(memory_format=memory_format)
+    features = {
+        name: torch.randn(given.batch_size, width, given.crop // stride, given.crop // stride)
+        for (name, width), stride in zip(channels.items(), STRIDES, strict=True)
+    }
+    features = {name: value.contiguous(memory_format=memory_format) for name, value in features.items()}
+    boxes = torch.rand(given.batch_size, 5, 2) * given.crop / 2
+    boxes = torch.cat([boxes, boxes + 8 + torch.rand(given.batch_size, 5, 2) * given.crop / 2], dim=-1)
+    locations = Locations.of(given.crop, given.crop / 800)
+    targets = assign(boxes, torch.randint(20, boxes.shape[:2]), locations)
+    optimizer = torch.optim.Adam(decoder.parameters(), lr=8e-4)
+    times, losses = [], []
+    for _ in range(given.repeats + 1):
+        begin = time.perf_counter()
+        loss = fcos_loss_sums(decoder(features), targets, locations.sizes).total()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        times.append(time.perf_counter() - begin)
+        losses.append(float(loss.detach()))
+    return float(torch.tensor(times[1:]).median()), losses[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
+    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    fast, fast_loss = step_seconds(torch.channels_last, given)
+    with mock.patch.object(deform_conv, "deform_conv2d", torchvision_kernel):
+        plain, plain_loss = step_seconds(torch.contiguous_format, given)
+    print(f"nas_fcos @{given.width}-{2 * given.width}, {given.crop} px, batch {given.batch_size}, ", end="")
+    print(f"{torch.get_num_threads()} threads; first losses {fast_loss:.5f} and {plain_loss:.5f}")
+    print("| fast, s | plain, s | ratio |\n| --- | --- | --- |")
+    print(f"| {fast:.3f} | {plain:.3f} | {plain / fast:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
