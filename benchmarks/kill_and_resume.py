@@ -2,8 +2,8 @@
 
     python benchmarks/kill_and_resume.py --kills 10 [--workers 2]
 
-prints, for each kill, the trials settled and running when it struck, and at the end whether any trial is lost or counted
-twice and, with ``--workers 0``, whether the rows equal those of the undisturbed run (all columns but times).
+prints, for each kill, the trials settled and running when it struck, and at the end whether any trial is lost or
+counted twice and, with ``--workers 0``, whether the rows equal those of the undisturbed run (all columns but times).
 """
 
 import argparse

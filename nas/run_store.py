@@ -91,8 +91,7 @@ class RunStore:
             self._create()
         self._check_format()
         if not read_only:
-            # With WAL, NORMAL loses nothing when the process is killed; only a power cut may take the last rows.
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # every transaction survives a power cut too
 
     def _create(self) -> None:
         with self._full_disk_is_told():

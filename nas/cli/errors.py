@@ -10,6 +10,12 @@ from search_spaces.errors import InputError
 __all__ = ["exit_status"]
 
 
+_WRONG_WHEEL = (
+    "torch and torchvision do not fit together: a CPU-only torch wheel does not work with torchvision's wheel, whose"
+    " operators then fail to register; install both plainly, pip install torch torchvision"
+)
+
+
 def exit_status(command: str, run: Callable[[], None]) -> int:
     """Runs a command; what stops it becomes a line on standard error and an exit status.
 
@@ -23,7 +29,9 @@ def exit_status(command: str, run: Callable[[], None]) -> int:
         return _told(command, str(interruption) or "interrupted", 130)
     except SearchFailed as error:
         return _told(command, str(error), 1)
-    except Exception:
+    except Exception as error:
+        if "operator torchvision::" in str(error):
+            return _told(command, f"{_WRONG_WHEEL} ({error})", 1)
         traceback.print_exc()
         return 1
     return 0

@@ -5,6 +5,7 @@ import pytest
 import torch
 from fake_tasks import MOODS, MOODY, ToyTask, reward_of
 
+from nas.cli.errors import exit_status
 from nas.evaluation import Outcome, evaluate
 from proxy_tasks import TaskOptions
 from proxy_tasks.task import Interim, Score
@@ -102,3 +103,12 @@ def test_closing_the_evaluation_closes_the_task():
     next(items)
     items.close()
     assert task.closed
+
+
+def test_a_torch_wheel_that_does_not_fit_is_told_in_one_sentence(capsys):
+    def fails():
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    assert exit_status("nas-search", fails) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"nas-search: torch and torchvision do not fit together: .* pip install torch torchvision \(", line)
