@@ -3,7 +3,7 @@
     python benchmarks/proxy_step.py
 
 fast: channels-last tensors and the CPU's deformable convolution. Plain: contiguous tensors and torchvision's kernel.
-The step is forward, loss, backward and Adam; both ways start from the same weights, and their losses are printed to agree.
+The step is forward, loss, backward and Adam; both ways start from the same weights, and the first losses are printed.
 """
 
 import argparse
