@@ -3,7 +3,7 @@
     python benchmarks/table_7_2.py
 
 counts on the meta device at 1088x800 with 80 classes: parameters that are trained (frozen batch norm, stem and first
-stage are not), multiply-accumulates, and FLOPs in the convention that the published figures follow (see ``complexity``).
+stage are not), multiply-accumulates, and FLOPs in the convention of the published figures (see ``complexity``).
 """
 
 import torch
