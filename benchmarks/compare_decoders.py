@@ -3,8 +3,8 @@
     python benchmarks/compare_decoders.py runs/bccd --uniform 20 --seeds 3 --out docs/bccd
 
 trains every decoder with the run's proxy task from several proxy-training seeds, none of them the search's, on the same
-meta-train, and scores each on the same meta-val: reward (negative loss) and COCO AP. Writes ``decoders.csv`` (one row a
-decoder and seed), ``search.png`` (reward against trial) and prints a table.
+meta-train, and scores each on the same meta-val and on the test subset that no search sees: reward and COCO AP. Writes
+``decoders.csv`` (one row a decoder and seed) and ``search.png`` (reward against trial), and prints a table.
 """
 
 import argparse
@@ -19,19 +19,27 @@ from matplotlib import pyplot as plt
 import nas
 import search_spaces
 from nas.plan import make_plan, task_factory
-from proxy_tasks import ProxyTask, Score
+from proxy_tasks.fcos import FCOSTask
+from proxy_tasks.training import mean_loss
 from search_spaces import Architecture
 
 matplotlib.use("Agg")
 WINDOW = 10  # trials in the running mean
 
 
-def full_task(run: nas.Run) -> ProxyTask:
-    """The run's proxy task for whole decoders, with AP measured beside the loss."""
-    settings = run.settings.changed(reward="metric")
+def nothing(what: str, done: int, total: int) -> None:
+    """Shows no progress."""
+
+
+def full_task(run: nas.Run, iterations: int | None) -> FCOSTask:
+    """The run's proxy task for whole decoders, with other iterations where they are given."""
+    settings = run.settings
+    if iterations is not None:
+        settings = settings.changed(task={**settings.task, "iterations": iterations})
     stage = dataclasses.replace(make_plan(settings)[0], space=search_spaces.get("fcos_decoder"))
-    task: ProxyTask = task_factory(stage, settings, None)()
-    task.prepare(lambda what, done, total: None)
+    task = task_factory(stage, settings, None)()
+    assert isinstance(task, FCOSTask)
+    task.prepare(nothing)
     return task
 
 
@@ -42,41 +50,51 @@ def decoders(run: nas.Run, uniform: int) -> list[tuple[str, Architecture]]:
     return [("searched", run.best(1)[0]), ("standard", Architecture("fpn_fcos", ())), *drawn]
 
 
-def measure(task: ProxyTask, chosen: list[tuple[str, Architecture]], seeds: range) -> pd.DataFrame:
+def measure(task: FCOSTask, chosen: list[tuple[str, Architecture]], seeds: range) -> pd.DataFrame:
+    """One row a decoder and seed: reward and AP on meta-val, where the search chose, and on the held-out test set."""
+    test_crops, test_cache = task.held_out(nothing)
+    places = {
+        "": (task.crops, task.cache, task.meta_val),
+        "test_": (test_crops, test_cache, np.arange(len(test_crops))),
+    }
     rows = []
     for name, architecture in chosen:
         for seed in seeds:
-            *_, score = task.evaluate(architecture, seed)
-            assert isinstance(score, Score)
-            figures = {what: score.metrics[what] for what in ("ap", "ap50", "params", "macs")}
-            rows.append(
-                {"decoder": name, "seed": seed, "reward": -score.metrics["loss"], **figures, "key": architecture.key}
+            model = task.train(architecture, seed)
+            row: dict[str, object] = {"decoder": name, "seed": seed}
+            for prefix, (crops, cache, indices) in places.items():
+                losses = mean_loss(model, cache, indices, task.locations, task.settings.batch_size)
+                row[f"{prefix}reward"] = -losses["loss"]
+                row[f"{prefix}ap"] = task.average_precision(model, crops, cache, indices)["ap"]
+            rows.append(row | {"params": sum(p.numel() for p in model.parameters()), "key": architecture.key})
+            print(
+                {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()},
+                flush=True,
             )
-            print(f"{name}, seed {seed}: reward {rows[-1]['reward']:.4f}, AP {rows[-1]['ap']:.4f}", flush=True)
     return pd.DataFrame(rows)
 
 
+FIGURES = ("reward", "ap", "test_reward", "test_ap")
+
+
 def table(frame: pd.DataFrame) -> str:
-    """Mean over seeds ± standard deviation over seeds; the uniform ones as a group, and the best of them."""
-    means = frame.groupby("decoder", sort=False)[["reward", "ap", "params", "macs"]].mean()
-    spread = frame.groupby("decoder", sort=False)[["reward", "ap"]].std()
-    lines = ["| decoder | reward | AP | parameters | MACs |", "| --- | --- | --- | --- | --- |"]
+    """Mean ± standard deviation over the seeds; the uniform ones as a group, over decoders, and the best of them."""
+    means = frame.groupby("decoder", sort=False)[[*FIGURES, "params"]].mean()
+    spread = frame.groupby("decoder", sort=False)[list(FIGURES)].std()
+    head = "| decoder | reward | AP | reward, test | AP, test | parameters |"
+    lines = [f"{frame['seed'].nunique()} proxy-training seeds", "", head, "| --- | --- | --- | --- | --- | --- |"]
+
+    def line(name: str, mean: pd.Series, std: pd.Series) -> str:
+        cells = [f"{mean[figure]:.4f} ± {std[figure]:.4f}" for figure in FIGURES]
+        return "| " + " | ".join([name, *cells, f"{mean['params'] / 1e3:.0f} k"]) + " |"
+
     drawn = means[means.index.str.startswith("uniform")]
-    for name in ("searched", "standard", drawn["reward"].idxmax(), drawn["ap"].idxmax()):
-        row, std = means.loc[name], spread.loc[name]
-        lines.append(
-            f"| {name} | {row.reward:.4f} ± {std.reward:.4f} | {row.ap:.4f} ± {std.ap:.4f} | {row.params / 1e3:.0f} k "
-            f"| {row.macs / 1e6:.0f} M |"
-        )
-    center, scatter, best = drawn.mean(), drawn.std(), means.loc["searched"]
-    lines.append(
-        f"| {len(drawn)} uniform, mean ± std over decoders | {center.reward:.4f} ± {scatter.reward:.4f} "
-        f"| {center.ap:.4f} ± {scatter.ap:.4f} | {center.params / 1e3:.0f} k | {center.macs / 1e6:.0f} M |"
-    )
-    above = {name: int((drawn[name] < best[name]).sum()) for name in ("reward", "ap")}
-    lines.append(
-        f"\nOf the {len(drawn)} uniform the searched decoder beats {above['reward']} in reward, {above['ap']} in AP."
-    )
+    best = str(drawn["reward"].idxmax())
+    titles = {"searched": "searched", "standard": "standard", best: f"{best}, best of the uniform"}
+    lines += [line(title, means.loc[name], spread.loc[name]) for name, title in titles.items()]
+    lines.append(line(f"{len(drawn)} uniform, ± over decoders", drawn.mean(), drawn.std()))
+    beaten = {figure: int((drawn[figure] < means.loc["searched", figure]).sum()) for figure in FIGURES}
+    lines.append(f"\nUniform decoders that the searched one beats, of {len(drawn)}: {beaten}")
     return "\n".join(lines)
 
 
@@ -104,13 +122,14 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--uniform", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, help="training steps; the run's own without it")
     parser.add_argument("--out", type=Path, default=Path("."))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     run = nas.load_run(given.run)
     plot(run, given.out / "search.png")
     seeds = range(100, 100 + given.seeds)
-    frame = measure(full_task(run), decoders(run, given.uniform), seeds)
+    frame = measure(full_task(run, given.iterations), decoders(run, given.uniform), seeds)
     frame.to_csv(given.out / "decoders.csv", index=False)
     print(table(frame))
 

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import nas
+from nas.run_store import RunStore
 
 SETTINGS = ("crop=64", "batch_size=8", "iterations=10", "width=16-32", "pretrain_iterations=5")
 
@@ -27,7 +28,7 @@ def command(*arguments: str) -> list[str]:
 
 def first(root: Path, out: Path, given: argparse.Namespace) -> list[str]:
     flags = ("--trials", f"{given.trials},{given.trials // 2}", "--workers", str(given.workers), "--device", "cpu")
-    return command(*flags, "--cache-dir", str(root / "cache"), "--out", str(out), "--set", *SETTINGS)
+    return command(*flags, "--cache-dir", str(out) + "-cache", "--out", str(out), "--set", *SETTINGS)
 
 
 def kill_after(arguments: list[str], seconds: float) -> bool:
@@ -75,8 +76,12 @@ def main() -> None:
         if killed == given.kills:
             subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
         calm, disturbed = rows(root / "calm"), rows(root / "killed")
-        twice = int(disturbed["trial"].duplicated().sum())
-        print(f"{killed} kills: {len(disturbed)} rows of {len(calm)}, {twice} counted twice, ", end="")
+        store = RunStore(root / "killed" / "trials.db", read_only=True)
+        proposals = [(row.stage, row.proposal) for row in store.trials()]
+        twice = len(proposals) - len(set(proposals))
+        lost = sum(1 + max(n for name, n in proposals if name == stage) for stage in {s for s, _ in proposals})
+        lost -= len(set(proposals))
+        print(f"{killed} kills: {len(disturbed)} rows of {len(calm)}, {lost} lost, {twice} counted twice, ", end="")
         print(f"status {disturbed['status'].value_counts().to_dict()}")
         if given.workers == 0:
             print(f"rows equal to the undisturbed run's: {calm.equals(disturbed[calm.columns])}")

@@ -68,7 +68,7 @@ class ArrayWriter:
         assert data.shape[1:] == self.shape[1:], (self.name, data.shape, self.shape)
         self._rows += len(data)
         self._checksum = zlib.crc32(data.data.cast("B") if data.size else b"", self._checksum)
-        data.tofile(self._file) if data.size else None
+        self._file.write(data.data)  # not tofile, whose error on a full disk has no errno
 
     def __enter__(self) -> "ArrayWriter":
         return self
@@ -132,11 +132,9 @@ def open_cache(root: Path, kind: str, key: str, build: Callable[[Path], dict[str
         with _lock(place.with_suffix(".lock")):
             try:
                 return Cache(place)
-            except FileNotFoundError as error:
+            except (ValueError, KeyError, TypeError, EOFError, FileNotFoundError) as error:
                 if place.exists():
                     _discard(place, error)
-            except (ValueError, KeyError, OSError) as error:
-                _discard(place, error)
             for leftover in place.parent.glob(f"{key}.*.partial"):  # of a builder that was killed; we hold its lock
                 shutil.rmtree(leftover)
             _build(place, build)

@@ -24,6 +24,7 @@ from proxy_tasks.training import finetune_backbone, mean_loss, train_decoder
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.complexity import count
 from search_spaces.fcos_decoder import join
+from search_spaces.fcos_modules import LEVELS
 
 __all__ = ["FCOSTask"]
 
@@ -78,9 +79,14 @@ class FCOSTask:
         self.locations = Locations.of(settings.crop, settings.crop / FULL_SHORT_SIDE, self.device)
         self._body = self._finetuned(progress)
         self.backbone_hash = state_hash(self._body)
-        self.cache = self._features(self._body, {"backbone": self.backbone_hash}, progress)
+        self.cache = self._backbone_features(self.crops, self._maps(), progress)
         if self.fpn is not None:
             self.cache = self._prefetched(self.fpn, progress)
+        if options.reward == "metric" and not any(len(self.crops.target(int(i))["labels"]) for i in self.meta_val):
+            raise InputError(
+                f"{options.data or 'the built-in data'}: no crop of meta-val shows a box, so AP cannot be the reward; "
+                "use --reward loss, larger crops (--set crop=...) or more data"
+            )
 
     def fingerprints(self) -> dict[str, str]:
         """Data, backbone and feature cache."""
@@ -98,17 +104,21 @@ class FCOSTask:
         """
         begin = time.perf_counter()
         seed = self.options.seed if seed is None else seed
-        decoder = self.build(architecture, seed)
         parameters, macs = self._complexity(architecture)
-        model: nn.Module = _HeadOnly(decoder.get_submodule("head")) if self.head_only else decoder
-        model = train_decoder(model, self.cache, self.meta_train, self.locations, self.settings, seed)
+        model = self.train(architecture, seed)
         metrics = mean_loss(model, self.cache, self.meta_val, self.locations, self.settings.batch_size)
         reward = -metrics["loss"]
         if self.options.reward == "metric":
-            metrics |= self.average_precision(model)
+            metrics |= self.average_precision(model, self.crops, self.cache, self.meta_val)
             reward = metrics["ap"]
         metrics |= {"params": parameters, "macs": macs}
         yield Score(reward, metrics, time.perf_counter() - begin)
+
+    def train(self, architecture: Architecture, seed: int) -> nn.Module:
+        """The Polyak average of a decoder trained on meta-train, in evaluation mode; heads alone take P3..P7."""
+        decoder = self.build(architecture, seed)
+        model: nn.Module = _HeadOnly(decoder.get_submodule("head")) if self.head_only else decoder
+        return train_decoder(model, self.cache, self.meta_train, self.locations, self.settings, seed)
 
     def build(self, architecture: Architecture, seed: int) -> nn.Module:
         """The decoder with initial weights drawn from ``seed``, on the device, channels last."""
@@ -118,12 +128,27 @@ class FCOSTask:
         return self._placed(decoder)
 
     @torch.inference_mode()
-    def average_precision(self, model: nn.Module) -> dict[str, float]:
-        """COCO AP on meta-val of a model that maps the cache's features to head outputs."""
+    def average_precision(
+        self, model: nn.Module, crops: Crops, cache: FeatureCache, indices: np.ndarray
+    ) -> dict[str, float]:
+        """COCO AP of a model that maps the cache's features to head outputs, on these crops."""
         found: list[dict[str, Tensor]] = []
-        for features, _ in self.cache.batches(self.meta_val, self.settings.batch_size):
+        for features, _ in cache.batches(indices, self.settings.batch_size):
             found += detections(model(features), self.settings.crop)
-        return coco_ap(found, [self.crops.target(int(i)) for i in self.meta_val], len(self.classes))
+        return coco_ap(found, [crops.target(int(i)) for i in indices], len(self.classes))
+
+    def held_out(self, progress: Progress) -> tuple[Crops, FeatureCache]:
+        """Crops and features of the data's test subset, which no search sees; call after `prepare`."""
+        options = self.options
+        dataset = open_dataset(options.data, "test", skip_bad_boxes=options.skip_bad_boxes)
+        crops = Crops(
+            dataset,
+            self.settings.crop,
+            options.seed,
+            options.cache_root,
+            lambda *n: progress("cropping the test images", *n),
+        )
+        return crops, self._backbone_features(crops, self._maps(), progress)
 
     def _placed(self, module: nn.Module) -> nn.Module:
         return module.to(self.device).to(memory_format=torch.channels_last)
@@ -201,12 +226,18 @@ class FCOSTask:
         )
         return body
 
-    def _features(self, network: nn.Module, key_parts: dict[str, str], progress: Progress) -> FeatureCache:
+    def _maps(self) -> tuple[str, ...]:
+        """C3..C5, and C2, which is larger than all of them, only where a choice of the space names it."""
+        choices = self.space.choices if self.fpn is None else self.fpn.definition.choices
+        return ("C2",) * any("C2" in choice.options for choice in choices) + ("C3", "C4", "C5")
+
+    def _backbone_features(self, crops: Crops, maps: tuple[str, ...], progress: Progress) -> FeatureCache:
         return FeatureCache(
-            self.crops,
+            crops,
             self.locations,
-            lambda: network,
-            key_parts,
+            maps,
+            lambda: self._body,
+            {"backbone": self.backbone_hash},
             self.options.cache_root,
             self.device,
             lambda *n: progress("computing features", *n),
@@ -230,6 +261,7 @@ class FCOSTask:
         return FeatureCache(
             self.crops,
             self.locations,
+            LEVELS,
             pyramid,
             parts,
             self.options.cache_root,

@@ -56,7 +56,8 @@ def fcos_loss_sums(outputs: dict[str, Tensor], targets: DenseTargets, sizes: Ten
     classes = torch.arange(logits.shape[-1], device=logits.device)
     one_hot = (targets.labels[..., None] == classes).to(logits.dtype)
     weight = foreground.to(logits.dtype)
-    predicted = outputs["bbox_regression"].float() * sizes[:, None]
+    # background predictions, which may be anything, are kept out before the loss: infinity times weight 0 is not 0
+    predicted = (outputs["bbox_regression"].float() * sizes[:, None]).where(foreground[..., None], 1.0)
     centerness = outputs["bbox_ctrness"].float().squeeze(-1)
     cross_entropy = F.binary_cross_entropy_with_logits(centerness, targets.centerness, reduction="none")
     return FCOSLossSums(

@@ -1,6 +1,7 @@
 """The FCOS proxy task's settings under each preset."""
 
 import dataclasses
+import math
 from typing import Any
 
 from proxy_tasks.backbones import BACKBONES
@@ -42,7 +43,7 @@ class FCOSSettings:
 PRESETS = {
     # thesis 7.4.1; the fine-tuning's length is not published: about 50 passes over the 4000 images
     "paper": FCOSSettings(384, 200, 300, 8e-4, 0.9, "64-128", "resnet50", 12000, 16, 2e-4),
-    "demo": FCOSSettings(128, 16, 60, 4e-3, 0.9, "32-64", "tiny", 240, 16, 4e-3),
+    "demo": FCOSSettings(128, 16, 60, 1e-3, 0.9, "32-64", "tiny", 240, 16, 4e-3),
 }
 
 
@@ -70,6 +71,8 @@ def fcos_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
     try:
+        if kind is not str and not math.isfinite(float(value)):
+            raise ValueError(value)
         if kind is int and float(value) != int(value):
             raise ValueError(value)
         return kind(value)

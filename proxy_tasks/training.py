@@ -62,7 +62,7 @@ def train_decoder(
         loss.backward()
         optimizer.step()
         average.update_parameters(model)
-        losses.append(loss.detach())  # looked at once, after the last step: no wait for the device inside the loop
+        losses.append(loss.detach())  # looked at once, after the last step, so that no step waits for its value
     _check_finite(torch.stack(losses))
     averaged: nn.Module = average.module
     return averaged.eval()

@@ -173,7 +173,7 @@ class Architecture:
 
     @property
     def key(self) -> str:
-        """16 hex digits that two spellings of one network share; independent of token order and option order."""
+        """16 hex digits that two spellings of one network share."""
         text = json.dumps([self.space, sorted(self.canonical.named.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
