@@ -44,6 +44,8 @@ def make(name: str, space: SearchSpace, seed: int = 0, **options: Any) -> Contro
         InputError: unknown name or option, or a value that the option does not take.
     """
     cls = CONTROLLERS.get(name)
+    if not isinstance(cls, type):
+        raise InputError(f"{name!r} is a {type(cls).__name__}, not a controller class")
     parameters = inspect.signature(cls).parameters.values()
     known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     for option in options:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.run import Run
-from search_spaces import Architecture
+from search_spaces import Architecture, InputError
 
 __all__ = ["build", "find_architecture"]
 
@@ -21,10 +21,15 @@ def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
         return what.best()[0]
     if Path(what).is_dir():
         return Run(what).best()[0]
-    if isinstance(what, Path) or str(what).endswith(".json"):
+    if isinstance(what, Path) or str(what).endswith(".json") or Path(what).is_file():
         return Architecture.load(what)
     from experiments import published
 
+    if what not in published.names():
+        known = ", ".join(published.names())
+        raise InputError(
+            f"{what!r} is neither a run's directory, nor an architecture file, nor a published architecture ({known})"
+        )
     architecture: Architecture = published.load(what)
     return architecture
 

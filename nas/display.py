@@ -4,8 +4,10 @@ On a terminal these are bars; elsewhere (a log file, a pipe) a plain line every 
 """
 
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +18,8 @@ from nas.run import Ranked
 from nas.search_loop import Settled
 
 __all__ = ["Display"]
+
+LONG = 3600.0  # seconds of trials that the time left is reckoned from; rich's own 30 are less than one long trial
 
 
 class Display:
@@ -35,10 +39,11 @@ class Display:
             TextColumn("{task.fields[note]}"),
             console=self.console,
             disable=not self.console.is_terminal,
+            speed_estimate_period=LONG,
         )
         self._bar: TaskID | None = None
         self._what = ""
-        self._total = self._done = 0
+        self._total = self._done = self._done_before = 0
         self._best = -math.inf
         self._inside = self._searching = 0.0
         self._begun = self._stage_begun = time.perf_counter()
@@ -65,7 +70,8 @@ class Display:
     def stage(self, name: str, done: int, total: int, best: float | None) -> None:
         """A stage begins, or goes on after ``done`` of ``total`` trials with the best reward so far."""
         self._best = -math.inf if best is None else best
-        self._done, self._total = done, total
+        self._done = self._done_before = done
+        self._total = total
         self._start(name, done, total)
         self._stage_begun = time.perf_counter()
 
@@ -79,7 +85,12 @@ class Display:
         self._update(self._done, self._total, note)
         every = max(1, self._total // 10)
         if not self.console.is_terminal and (self._done % every == 0 or self._done == self._total):
-            self.say(f"{self._what}: trial {self._done} of {self._total}, {note}")
+            self.say(f"{self._what}: trial {self._done} of {self._total}, {note}, {self._left()} left")
+
+    def _left(self) -> str:
+        elapsed = time.perf_counter() - self._stage_begun
+        seconds = elapsed / (self._done - self._done_before) * (self._total - self._done)
+        return str(timedelta(seconds=round(seconds)))
 
     def stage_done(self) -> None:
         """The stage's time counts as spent searching."""
@@ -96,9 +107,9 @@ class Display:
             share = self._inside / (self._searching * max(1, workers))
             self.say(
                 f"{total:.1f} s: {total - self._searching:.1f} s preparing, {self._searching:.1f} s searching,"
-                f" {share:.0%} of it inside trials"
+                f" {share:.0%} of the search inside trials"
             )
-        self.say(f"The run is in {run}. Next: nas-export {run} --rank 1")
+        self.say(f"The run is in {run}. Next: nas-export {shlex.quote(str(run))} --rank 1")
 
     def _start(self, what: str, done: int, total: int) -> None:
         if self._bar is not None:

@@ -41,17 +41,25 @@ def resolve(settings: SearchSettings) -> SearchSettings:
     """The settings with device, preset and trials decided.
 
     Raises:
-        InputError: CUDA is asked for and this machine has none, or the trials do not fit the stages.
+        InputError: CUDA is asked for and this machine has none, the trials do not fit the stages, or something is said
+            of workers where there are none.
     """
+    for name in ("ray_address", "gpus_per_worker"):
+        if settings.workers == 0 and getattr(settings, name) is not None:
+            raise InputError(f"setting {name!r} is for worker processes, but 'workers' is 0; give --workers too")
     device = settings.device
     if device != "cpu":
         import torch
 
         found = torch.cuda.is_available()
-        if device == "cuda" and not found and settings.ray_address is None:
-            raise InputError("device 'cuda' is asked for, but torch finds no CUDA device here; use --device cpu")
-        device = "cuda" if found or device == "cuda" else "cpu"
-    preset = settings.preset or ("paper" if device == "cuda" else "demo")
+        if device == "cuda" and not found:
+            raise InputError(
+                "device 'cuda' is asked for, but torch finds no CUDA device here, where the caches are prepared;"
+                " start the search on a node that has one, or use --device cpu"
+            )
+        device = "cuda" if found else "cpu"
+    # The built-in images are the demo's, whatever the machine: the paper's sizes need real data and a download.
+    preset = settings.preset or ("paper" if device == "cuda" and settings.data is not None else "demo")
     names = stage_names(settings.space)
     trials = settings.trials or DEFAULT_TRIALS[preset][len(names)]
     if len(trials) not in (1, len(names)):
@@ -66,6 +74,9 @@ def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
     assert settings.trials is not None, "settings are resolved first"
     import_parts(settings)
     spaces = [search_spaces.get(name) for name in stage_names(settings.space)]
+    for space in spaces:
+        if not isinstance(space, SearchSpace):
+            raise InputError(f"{settings.space!r} is a {type(space).__name__}, not a search space")
     return tuple(Stage(space.name, space, n) for space, n in zip(spaces, settings.trials, strict=True))
 
 

@@ -77,16 +77,20 @@ def read_record(run: Path) -> RunRecord:
     except FileNotFoundError as error:
         raise InputError(f"{run} is not a run: it has no run.yaml") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise InputError(f"{path}: not a run's settings: key 'format' must be a whole number")
     if content["format"] > RUN_FORMAT:
         raise InputError(f"{path}: format {content['format']} is newer than this version reads ({RUN_FORMAT})")
-    return RunRecord(
-        SearchSettings.of(_mapping(path, content, "settings")),
-        _mapping(path, content, "versions"),
-        _mapping(path, content, "fingerprints"),
-    )
+    values = _mapping(path, content, "settings")
+    try:
+        settings = SearchSettings.of(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    fingerprints = _mapping(path, content, "fingerprints")
+    for stage in fingerprints:
+        _mapping(path, fingerprints, stage)
+    return RunRecord(settings, _mapping(path, content, "versions"), fingerprints)
 
 
 def _mapping(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:

@@ -103,11 +103,12 @@ class RunStore:
 
     def _check_format(self) -> None:
         try:
-            (version,) = self._db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-        except (sqlite3.DatabaseError, TypeError) as error:
+            (text,) = self._db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+            version = int(text)
+        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
             self.close()
             raise InputError(f"{self.path} is not a run store: {error}") from error
-        if int(version) > STORE_FORMAT:
+        if version > STORE_FORMAT:
             self.close()
             raise InputError(f"{self.path}: format {version} is newer than this version reads ({STORE_FORMAT})")
 
@@ -202,19 +203,25 @@ class RunStore:
     def _save_state(self, stage: str, blob: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO controller_state VALUES (?, ?)", (stage, blob))
 
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise InputError(f"{self.path} cannot be read: {error}") from error
+
     def controller_state(self, stage: str) -> dict[str, Any] | None:
         """The controller's latest state, None before its first proposal."""
-        row = self._db.execute("SELECT state FROM controller_state WHERE stage = ?", (stage,)).fetchone()
-        return None if row is None else _unpacked(row[0])
+        rows = self._read("SELECT state FROM controller_state WHERE stage = ?", (stage,))
+        return _unpacked(rows[0][0]) if rows else None
 
     def stages(self) -> list[StageRow]:
         """The stages begun, in order."""
-        rows = self._db.execute("SELECT stage, trials, finished FROM stages ORDER BY position")
+        rows = self._read("SELECT stage, trials, finished FROM stages ORDER BY position")
         return [StageRow(stage, trials, bool(finished)) for stage, trials, finished in rows]
 
     def trials(self, stage: str | None = None) -> list[TrialRow]:
         """All rows, or one stage's, in the order of their proposals."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT trial, stage, status, choices, key, reward, cached, reason, metrics, log_prob, proposal, attempts,"
             " started, seconds FROM trials WHERE ?1 IS NULL OR stage = ?1 ORDER BY trial",
             (stage,),
@@ -224,7 +231,7 @@ class RunStore:
     def interim(self, trial: int) -> list[tuple[int, int, float]]:
         """``(step, steps, reward)`` of a trial, in the order reported."""
         query = "SELECT step, steps, reward FROM interim WHERE trial = ? ORDER BY rowid"
-        return list(self._db.execute(query, (trial,)))
+        return self._read(query, (trial,))
 
 
 def _trial_row(row: tuple[Any, ...]) -> TrialRow:

@@ -1,6 +1,7 @@
 """One search from settings to run: checks, the run's directory, the stages one after the other."""
 
 import errno
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,11 +22,12 @@ from nas.run_store import RunStore
 from nas.search_loop import SearchLoop, Settled
 from nas.settings import SearchSettings
 from proxy_tasks.data import open_dataset
-from proxy_tasks.task import ProxyTask
+from proxy_tasks.task import Diverged, ProxyTask
 from search_spaces import Architecture, InputError
 
 __all__ = ["resume", "search", "start"]
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 Engine = Callable[[SearchLoop, ProxyTask, Callable[[], ProxyTask]], None]
 
 
@@ -69,10 +71,11 @@ def start(settings: SearchSettings) -> Run:
         _make_run(run, RunRecord(settings))
         try:
             _run_all(run, plan, engine, display)
-        except InputError:
+        except InputError as error:
             if Run(run).trials.empty:
                 shutil.rmtree(run)
-            raise
+                raise
+            raise InputError(f"{error}; then go on with nas-search --resume {_quoted(run)}") from error
     return Run(run)
 
 
@@ -149,24 +152,23 @@ def _engine(settings: SearchSettings) -> Iterator[Engine]:
 
     workers, gpus, device = settings.workers, settings.gpus_per_worker, settings.device
     with ray_tune.connected(workers, settings.ray_address):
-        yield lambda loop, task, make_task: ray_tune.run(loop, make_task, workers, gpus, device)
+        yield lambda loop, task, make_task: ray_tune.run(loop, make_task, task.fingerprints(), workers, gpus, device)
 
 
 def _make_run(run: Path, record: RunRecord) -> None:
-    """The directory with ``run.yaml`` and an empty store; all of it or nothing."""
+    """The directory with ``run.yaml`` and an empty store; all of it or nothing, whatever dies in between."""
+    partial = run.with_name(f".{run.name}.{os.getpid()}.partial")
     with _full_disk_told(run, "start again"):
         try:
-            run.mkdir(parents=True)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
+            partial.mkdir(parents=True)
+            write_record(partial, record)
+            RunStore(partial / "trials.db", create=True).close()
+            partial.rename(run)
+        except BaseException as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not isinstance(error, OSError) or error.errno in FULL:
                 raise
             raise InputError(f"cannot make the run directory {run}: {error.strerror}") from error
-        try:
-            write_record(run, record)
-            RunStore(run / "trials.db", create=True).close()
-        except BaseException:
-            shutil.rmtree(run)
-            raise
 
 
 @contextmanager
@@ -174,7 +176,7 @@ def _full_disk_told(run: Path, then: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL:
             raise
         raise SearchFailed(f"the disk is full ({error.filename or run}); free some space, then {then}") from error
 
@@ -221,7 +223,12 @@ class _Search:
         settings = read_record(self.run).settings
         make_task = task_factory(stage, settings, previous)
         task = make_task()
-        task.prepare(self.display.preparing)
+        try:
+            task.prepare(self.display.preparing)
+        except Diverged as error:
+            raise InputError(
+                f"stage {stage.name} cannot be prepared: {error}; lower its learning rates by --set"
+            ) from error
         self._record_fingerprints(stage.name, task.fingerprints())
         controller = _controller(stage, settings)
         settled = [row for row in self.store.trials(stage.name) if row.status != "running"]

@@ -153,7 +153,9 @@ class SearchSettings:
     data: str | None = _setting(None, _PATH, "data set (layout recognised); the built-in shapes without it", "PATH")
     trials: tuple[int, ...] | None = _setting(None, _TRIALS, "trials per stage, or one figure a stage", "N[,M]")
     workers: int = _setting(0, _whole(0), "worker processes (Ray Tune); 0 runs trials in this process", "N")
-    gpus_per_worker: float | None = _setting(None, _GPUS, "may be a fraction; the GPUs shared evenly without it", "F")
+    gpus_per_worker: float | None = _setting(
+        None, _GPUS, "GPUs of each worker, also a fraction; shared evenly without it", "F"
+    )
     ray_address: str | None = _setting(None, _TEXT, "join this Ray cluster", "A")
     controller: str = _setting("lstm-ppo", _TEXT, "lstm-ppo, evolution, random or MODULE:CLASS", "NAME")
     controller_options: dict[str, Any] = field(
@@ -161,7 +163,10 @@ class SearchSettings:
     )
     reward: str = _setting("loss", _one_of("loss", "metric"), "negative loss, or the metric (COCO AP)", "loss|metric")
     preset: str | None = _setting(
-        None, _one_of("demo", "paper"), "size of the proxy task; by device: demo on a CPU, paper on CUDA", "demo|paper"
+        None,
+        _one_of("demo", "paper"),
+        "size of the proxy task; without it paper on CUDA with --data, else demo",
+        "demo|paper",
     )
     device: str = _setting("auto", _one_of("auto", "cpu", "cuda"), "where candidates are trained", "auto|cpu|cuda")
     seed: int = _setting(0, _whole(0), "of the controller, the data's split and the training", "N")
@@ -227,7 +232,9 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the settings file {path}: {error}") from error
+        raise InputError(
+            f"cannot read the settings file {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     values = load_yaml(text, str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: a settings file is a YAML mapping, got {type(values).__name__}")

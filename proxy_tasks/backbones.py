@@ -9,13 +9,13 @@ use.
 import hashlib
 import pickle
 import urllib.error
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
 import torchvision
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck
@@ -129,14 +129,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's advice to file an issue
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"the weights file {path} holds more than tensors and is not loaded, since unpickling it could run code; "
             "save its state_dict() instead"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"the weights file {path} cannot be read: {error}") from error
+    except Exception as error:  # torch's reader raises nearly anything on a damaged file
+        raise InputError(f"the weights file {path} cannot be read: {type(error).__name__}: {error}") from error
     state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"the weights file {path} holds no state dict (names mapped to tensors)")

@@ -132,7 +132,7 @@ def open_cache(root: Path, kind: str, key: str, build: Callable[[Path], dict[str
         with _lock(place.with_suffix(".lock")):
             try:
                 return Cache(place)
-            except (ValueError, KeyError, TypeError, EOFError, FileNotFoundError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, EOFError, FileNotFoundError) as error:
                 if place.exists():
                     _discard(place, error)
             for leftover in place.parent.glob(f"{key}.*.partial"):  # of a builder that was killed; we hold its lock
@@ -181,7 +181,7 @@ def _cannot_write(root: Path) -> Iterator[None]:
             raise InputError(
                 f"the disk is full: the cache under {root} could not be written; free some space or give --cache-dir"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENOENT, errno.EEXIST):
             raise InputError(
                 f"the cache directory {root} cannot be written ({error.strerror}); give --cache-dir"
             ) from error

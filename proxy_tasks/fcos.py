@@ -75,6 +75,8 @@ class FCOSTask:
         self.crops = Crops(
             dataset, settings.crop, options.seed, options.cache_root, lambda *n: progress("cropping the images", *n)
         )
+        if len(dataset) < 2:
+            raise InputError(f"{dataset.root}: meta-train and meta-val need at least 2 images, the train set has 1")
         self.meta_train, self.meta_val = split(len(dataset), options.seed)
         self.locations = Locations.of(settings.crop, settings.crop / FULL_SHORT_SIDE, self.device)
         self._body = self._finetuned(progress)
@@ -82,10 +84,11 @@ class FCOSTask:
         self.cache = self._backbone_features(self.crops, self._maps(), progress)
         if self.fpn is not None:
             self.cache = self._prefetched(self.fpn, progress)
-        if options.reward == "metric" and not any(len(self.crops.target(int(i))["labels"]) for i in self.meta_val):
+        if not (self.cache.targets(self.meta_val).labels >= 0).any():
+            data = options.data or "the built-in data"
             raise InputError(
-                f"{options.data or 'the built-in data'}: no crop of meta-val shows a box, so AP cannot be the reward; "
-                "use --reward loss, larger crops (--set crop=...) or more data"
+                f"{data}: no box of meta-val reaches a location at crop {settings.crop}, so nothing "
+                "can be scored; use larger crops (--set crop=...), another --seed or more data"
             )
 
     def fingerprints(self) -> dict[str, str]:

@@ -63,7 +63,10 @@ def train_decoder(
         optimizer.step()
         average.update_parameters(model)
         losses.append(loss.detach())  # looked at once, after the last step, so that no step waits for its value
-    _check_finite(torch.stack(losses))
+    finite = torch.isfinite(torch.stack(losses))
+    if not bool(finite.all()):
+        step = int((~finite).nonzero()[0])
+        raise Diverged(f"the training loss is {float(losses[step])} at iteration {step + 1} of {len(losses)}")
     averaged: nn.Module = average.module
     return averaged.eval()
 
@@ -133,7 +136,8 @@ def finetune_backbone(
         optimizer.step()
         schedule.step()
         if step % 20 == 0 or step == steps:
-            _check_finite(loss.detach()[None])
+            if not bool(torch.isfinite(loss)):
+                raise Diverged(f"the fine-tuning's loss is {float(loss.detach())} by step {step} of {steps}")
             progress(step, steps)
 
 
@@ -145,10 +149,3 @@ def _flip(images: Tensor, boxes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor
         torch.where(chosen[:, None, None, None], images.flip(-1), images),
         torch.where(chosen[:, None, None], mirrored, boxes),
     )
-
-
-def _check_finite(losses: Tensor) -> None:
-    finite = torch.isfinite(losses)
-    if not bool(finite.all()):
-        step = int((~finite).nonzero()[0])
-        raise Diverged(f"the training loss is {float(losses[step])} at iteration {step + 1} of {len(losses)}")

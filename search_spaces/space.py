@@ -213,6 +213,8 @@ class Architecture:
                 f"{place}: format {content['format']} is newer than this version reads ({ARCHITECTURE_FORMAT})"
             )
         try:
+            if ":" in content["space"]:  # the registry would import that module: a file must not run code
+                raise InputError(f"a file names a registered search space, got {content['space']!r}")
             space: SearchSpace = SPACES.get(content["space"])
             return space.from_named(content["choices"])
         except InputError as error:
@@ -224,5 +226,6 @@ class Architecture:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the architecture file {path}: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot read the architecture file {path}: {reason}") from error
         return cls.from_json(text, str(path))

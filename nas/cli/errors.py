@@ -2,7 +2,9 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from nas.errors import SearchFailed
 from search_spaces.errors import InputError
@@ -19,10 +21,12 @@ _WRONG_WHEEL = (
 def exit_status(command: str, run: Callable[[], None]) -> int:
     """Runs a command; what stops it becomes a line on standard error and an exit status.
 
-    Bad input, an interruption and `SearchFailed` get one line; any other exception shows its traceback.
+    Bad input, an interruption and `SearchFailed` get one line, and so does a warning; any other exception shows its
+    traceback.
     """
     try:
-        run()
+        with _warnings_told(command):
+            run()
     except InputError as error:
         return _told(command, str(error), 2)
     except KeyboardInterrupt as interruption:
@@ -35,6 +39,16 @@ def exit_status(command: str, run: Callable[[], None]) -> int:
         traceback.print_exc()
         return 1
     return 0
+
+
+@contextmanager
+def _warnings_told(command: str) -> Iterator[None]:
+    def show(message: Warning | str, *where: object, **options: object) -> None:
+        _told(command, f"warning: {message}", 0)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _told(command: str, message: str, status: int) -> int:

@@ -44,7 +44,9 @@ LIVES = 2  # a trial whose worker dies is evaluated once more
 class _Worker(tune.Trainable):
     """One process that evaluates trial after trial; the task is made and prepared once."""
 
-    def setup(self, config: dict[str, Any], make_task: Callable[[], ProxyTask], threads: int) -> None:
+    def setup(
+        self, config: dict[str, Any], make_task: Callable[[], ProxyTask], fingerprints: dict[str, str], threads: int
+    ) -> None:
         import torch
 
         torch.set_num_threads(threads)
@@ -52,6 +54,7 @@ class _Worker(tune.Trainable):
         try:
             self._task = make_task()
             self._task.prepare(lambda what, done, total: None)
+            _refuse_other_scores(self._task.fingerprints(), fingerprints)
         except InputError as error:  # no trial can run here: the driver ends the search with this error
             self._broken = error
         except Exception:
@@ -70,6 +73,16 @@ class _Worker(tune.Trainable):
             self._items = evaluate(self._task, self._task.space.architecture(self._tokens))
         item = next(self._items)
         return {"item": item, "done": isinstance(item, Outcome)}
+
+
+def _refuse_other_scores(mine: dict[str, str], drivers: dict[str, str]) -> None:
+    """Rewards of one search must come from one backbone: a worker that built another one may not score."""
+    for what, value in drivers.items():
+        if mine.get(what) != value:
+            raise InputError(
+                f"a worker on {socket.gethostname()} has another {what} than the driver (fingerprint {mine.get(what)},"
+                f" the driver's is {value}); give all nodes one shared --cache-dir"
+            )
 
 
 class _Adapter(Searcher):
@@ -123,13 +136,19 @@ class _Adapter(Searcher):
 
 
 def run(
-    loop: SearchLoop, make_task: Callable[[], ProxyTask], workers: int, gpus_per_worker: float | None, device: str
+    loop: SearchLoop,
+    make_task: Callable[[], ProxyTask],
+    fingerprints: dict[str, str],
+    workers: int,
+    gpus_per_worker: float | None,
+    device: str,
 ) -> None:
     """Evaluates all trials that ``loop`` has, ``workers`` at a time; needs `connected`.
 
     Args:
         loop: of the stage.
         make_task: picklable; every worker makes and prepares a task of its own.
+        fingerprints: of the driver's task, which every worker's must equal.
         workers: processes.
         gpus_per_worker: may be a fraction; None shares the cluster's GPUs evenly where ``device`` is ``"cuda"``.
         device: where candidates are trained.
@@ -139,10 +158,11 @@ def run(
     """
     gpus = _gpus(workers, gpus_per_worker, device)
     adapter = _Adapter(loop)
-    trainable = tune.with_parameters(_Worker, make_task=make_task, threads=_threads(workers))
+    threads = _threads(workers)
+    trainable = tune.with_parameters(_Worker, make_task=make_task, fingerprints=fingerprints, threads=threads)
     with tempfile.TemporaryDirectory(prefix="nas-search-", ignore_cleanup_errors=True) as storage:
         tune.run(
-            tune.with_resources(trainable, {"cpu": 1, "gpu": gpus}),
+            tune.with_resources(trainable, {"cpu": threads, "gpu": gpus}),
             search_alg=adapter,
             num_samples=-1,
             max_concurrent_trials=workers,

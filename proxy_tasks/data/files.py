@@ -193,7 +193,7 @@ def _header(annotation: Annotation) -> tuple[tuple[int, int], int]:
             size, mode, file_bytes = image.size, image.mode, os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise InputError(f"{annotation.place}: its image {path} is missing") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{annotation.place}: its image {path} cannot be read: {error}") from error
     if mode not in MODES:
         raise InputError(f"{annotation.place}: its image {path} has pixels of mode {mode}; 8 bits a channel are read")
@@ -208,7 +208,7 @@ def _decode(path: Path, size: tuple[int, int]) -> Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"the image {path} cannot be decoded: {error}") from error
     if pixels.shape[1::-1] != size:
         raise InputError(f"the image {path} has changed its size since the dataset was opened")

@@ -1,10 +1,12 @@
 """Tabular spaces, a proxy task that misbehaves on demand, and a controller: what the tests of the engines use."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,11 +39,14 @@ def reward_of(architecture):
 
 
 class ToyTask:
-    """Overrides: ``sleep`` seconds a trial; ``bad`` makes `prepare` refuse; ``log`` names a file of evaluations."""
+    """Overrides: ``sleep`` seconds a trial; ``bad`` makes `prepare` refuse; ``log`` names a file of evaluations.
+
+    ``victim`` names a file: where it is not there yet, the fifth evaluation in the log makes it and kills its process.
+    """
 
     def __init__(self, space, options, previous=None):
         self.space, self.overrides = space, options.overrides
-        unknown = set(self.overrides) - {"sleep", "bad", "log"}
+        unknown = set(self.overrides) - {"sleep", "bad", "log", "victim"}
         if unknown:
             raise InputError(f"the toy task has no setting {unknown.pop()!r}")
 
@@ -59,6 +64,10 @@ class ToyTask:
             with open(self.overrides["log"], "a") as file:
                 print(os.getpid(), architecture.key, torch.get_num_threads(), file=file)
         time.sleep(self.overrides.get("sleep", 0.0))
+        if "victim" in self.overrides and len(Path(self.overrides["log"]).read_text().splitlines()) >= 5:
+            with contextlib.suppress(FileExistsError):
+                Path(self.overrides["victim"]).touch(exist_ok=False)
+                os.kill(os.getpid(), 9)
         reward = reward_of(architecture)
         yield Interim(1, 2, reward - 1)
         mood = architecture.named.get("mood", "fine")

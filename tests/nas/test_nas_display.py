@@ -40,9 +40,9 @@ def test_a_terminal_sees_bars_with_the_best_reward_and_the_time_left():
 def test_a_log_sees_one_line_a_step():
     assert shown(False, search).splitlines() == [
         "computing features (2)",
-        "fcos_fpn: trial 2 of 4, best -0.7500",
-        "fcos_fpn: trial 3 of 4, best -0.5000",
-        "fcos_fpn: trial 4 of 4, best -0.5000",
+        "fcos_fpn: trial 2 of 4, best -0.7500, 0:00:00 left",
+        "fcos_fpn: trial 3 of 4, best -0.5000, 0:00:00 left",
+        "fcos_fpn: trial 4 of 4, best -0.5000, 0:00:00 left",
     ]
 
 

@@ -47,27 +47,22 @@ class Each(ToyController):
         return type(proposal)(proposal.id, (proposal.id % len(self.space.choices[0].options),), proposal.log_prob)
 
 
-def search(engine, store, space, controller, trials, **overrides):
+def search(engine, store, space, controller, trials, fingerprints=None, **overrides):
     loop = SearchLoop(store, "toy", trials, controller)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
-    engine.run(loop, make_task, WORKERS, None, "cpu")
+    engine.run(
+        loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
+    )
     return store.trials()
 
 
-def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, monkeypatch, capsys):
-    log, victims = tmp_path / "log", []
-    tell = ToyController.tell
-
-    def killing(self, proposal, reward):
-        tell(self, proposal, reward)
-        if not victims:  # the log's last line is a trial that is still asleep
-            victims.append(log.read_text().splitlines()[-1].split()[0])
-            os.kill(int(victims[0]), signal.SIGKILL)
-
-    monkeypatch.setattr(ToyController, "tell", killing)
+def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys):
+    log, victim = tmp_path / "log", tmp_path / "victim"
     results = Path("~/ray_results").expanduser()
     before = results.exists() and list(results.iterdir())
-    run = nas.search(**TOYS, trials=30, workers=WORKERS, task={"log": str(log), "sleep": 0.2}, out=tmp_path / "run")
+    task = {"log": str(log), "victim": str(victim)}
+    run = nas.search(**TOYS, trials=30, workers=WORKERS, task=task, out=tmp_path / "run")
+    assert victim.exists()
     assert (results.exists() and list(results.iterdir())) == before
     shown = capsys.readouterr().out
     assert "toy: trial 30 of 30" in shown
@@ -116,11 +111,11 @@ def test_a_worker_that_cannot_prepare_ends_the_search_with_its_sentence(engine, 
 def test_what_the_cluster_lacks_is_told(engine, store):
     loop = SearchLoop(store, "toy", 1, ToyController(TOY))
     with pytest.raises(InputError, match=r"100 workers need 100 CPUs, but the Ray cluster has \d"):
-        engine.run(loop, None, 100, None, "cpu")
+        engine.run(loop, None, {}, 100, None, "cpu")
     with pytest.raises(InputError, match=r"2 workers need 1 GPUs, but the Ray cluster has 0"):
-        engine.run(loop, None, WORKERS, 0.5, "cpu")
+        engine.run(loop, None, {}, WORKERS, 0.5, "cpu")
     with pytest.raises(InputError, match=r"device 'cuda' is asked for, but the Ray cluster has no GPU"):
-        engine.run(loop, None, WORKERS, None, "cuda")
+        engine.run(loop, None, {}, WORKERS, None, "cuda")
 
 
 def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
@@ -157,3 +152,10 @@ def test_no_cluster_at_an_address_is_told(monkeypatch, address, message):
     monkeypatch.setattr(ray_tune.ray, "shutdown", lambda: None)
     with pytest.raises(InputError, match=message), ray_tune.connected(1, address):
         pass
+
+
+def test_a_worker_with_another_backbone_may_not_score(engine, store):
+    message = r"a worker on .* has another backbone than the driver \(fingerprint None, the driver's is beef\)"
+    with pytest.raises(InputError, match=message):
+        search(engine, store, TOY, ToyController(TOY), 4, fingerprints={"backbone": "beef"})
+    assert all(row.reward is None for row in store.trials())

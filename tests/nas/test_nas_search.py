@@ -71,7 +71,7 @@ def test_plain_lines_tell_the_progress_where_there_is_no_terminal(tmp_path, caps
     shown = capsys.readouterr().out
     assert "drawing the toys (3)" in shown
     assert len(re.findall(r"^toy: trial \d+ of 20, best", shown, re.MULTILINE)) == 10
-    assert re.search(r"searching, \d+% of it inside trials", shown)
+    assert re.search(r"searching, \d+% of the search inside trials", shown)
 
 
 def test_curves_go_to_tensorboard_and_go_on_after_a_resume(tmp_path):
@@ -134,7 +134,7 @@ def test_ctrl_c_is_status_130_with_one_line(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--space", "fake_tasks:NONE"], "cannot be imported"),
+        (["--space", "fake_tasks:NONE"], "module 'fake_tasks' has no 'NONE'"),
         (["--space", "nothing"], "there is no search space 'nothing'; known: "),
         (["--controller", "lstm"], "there is no controller 'lstm'"),
         (["--set", "crop=3"], "the toy task has no setting 'crop'"),

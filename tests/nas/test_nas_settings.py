@@ -23,11 +23,13 @@ ALL = {
     "backbone": "resnet50",
     "backbone_weights": "none",
     "skip_bad_boxes": True,
+    "imports": ("mine", "yours.parts"),
     "task": {"crop": 192, "learning_rate": 8e-4},
 }
 FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-worker 0.5 --ray-address auto
     --controller random --reward metric --preset paper --device cpu --seed 7 --out /tmp/out --cache-dir /tmp/cache
-    --backbone resnet50 --backbone-weights none --skip-bad-boxes --set crop=192 learning_rate=8e-4"""
+    --backbone resnet50 --backbone-weights none --skip-bad-boxes
+    --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
 YAML = """
 space: fcos_fpn
 data: /tmp
@@ -46,6 +48,7 @@ cache_dir: /tmp/cache
 backbone: resnet50
 backbone_weights: none
 skip_bad_boxes: true
+imports: [mine, yours.parts]
 task:
   crop: 192
   learning_rate: 8e-4
