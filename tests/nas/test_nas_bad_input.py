@@ -25,7 +25,7 @@ from nas.cli import search as search_command
 from proxy_tasks import cache as caches
 from search_spaces import Architecture, InputError
 
-TINY = ["--set", "crop=64", "batch_size=8", "iterations=2", "width=16-32", "pretrain_iterations=2"]
+TINY = ["--set", "crop=128", "batch_size=8", "iterations=2", "width=16-32", "pretrain_iterations=2"]
 FAST = ["--device", "cpu", "--space", "fcos_fpn", "--controller", "random", "--trials", "2"]
 
 
@@ -289,11 +289,14 @@ def test_grey_palette_and_transparent_images_are_valid(voc):
     assert len(voc.runs()[0]) == 2
 
 
-def test_one_image_is_too_few_and_two_are_enough(place):
+def test_one_image_is_too_few_and_some_must_have_boxes(place):
     trees.write_voc(place.data, n=1, n_test=1)
     place.refused(r"\S+/data: meta-train and meta-val need at least 2 images, the train set has 1")
     shutil.rmtree(place.data)
-    trees.write_voc(place.data, n=2, n_test=1)
+    trees.write_voc(place.data, n=2, n_test=1)  # the second of which has no box and is meta-val
+    place.refused(r"\S+/data: no box of meta-val reaches a location at crop 128, so nothing can be scored; use larger")
+    shutil.rmtree(place.data)
+    trees.write_voc(place.data, n=6, n_test=1)
     assert len(place.runs()[0]) == 2
 
 
@@ -334,7 +337,7 @@ def test_one_image_is_too_few_and_two_are_enough(place):
         ("--set learning_rate=.nan", "setting 'learning_rate' takes a value of type float, got nan"),
         (
             "--set pretrain_learning_rate=1e30",
-            "stage fcos_fpn cannot be prepared: the training loss is nan at .*; lower",
+            r"stage fcos_fpn cannot be prepared: the fine-tuning's loss is \w+ by step 2 of 2; lower",
         ),
         ("--backbone-weights none.pt", "there is no weights file /.*/none.pt; give default, none or a "),
         ("--config none.yaml", "cannot read the settings file none.yaml: No such file or directory"),
@@ -583,7 +586,7 @@ OTHER_SETTINGS = [
     ("--trials 3", r"has trials = \(2,\), but \(3,\) is asked for; --resume goes on with a run's own settings"),
     ("--seed 1", "has seed = 0, but 1 is asked for; "),
     ("--space fcos_head", "has space = 'fcos_fpn', but 'fcos_head' is asked for; "),
-    ("--set crop=96", "has task = {.*'crop': 64.*}, but {'crop': 96} is asked for; "),
+    ("--set crop=96", "has task = {.*'crop': 128.*}, but {'crop': 96} is asked for; "),
     ("--data elsewhere", "has data = '/.*', but '/.*/elsewhere' is asked for; "),
     ("--controller lstm-ppo", "has controller = 'random', but 'lstm-ppo' is asked for; "),
 ]
