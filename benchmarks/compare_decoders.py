@@ -113,7 +113,7 @@ def plot(run: nas.Run, path: Path) -> None:
         low, high = reward.quantile(0.05), reward.max()
         axis.set(xlabel="trial", ylabel="reward (negative loss on meta-val)", title=stage)
         axis.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-        axis.legend(loc="lower right")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=120)
 
 
