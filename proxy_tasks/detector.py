@@ -3,15 +3,11 @@
 It takes and gives torchvision's lists of dicts; labels count from 0 (the classifier has no background column).
 """
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
-from torchvision.models.detection.image_list import ImageList
 
 from proxy_tasks.backbones import BACKBONES, make_backbone
-from proxy_tasks.targets import level_sizes
+from proxy_tasks.targets import anchors_of, level_sizes
 from search_spaces import Architecture, InputError
 
 __all__ = ["IMAGE_MEAN", "IMAGE_STD", "Pyramid", "build_detector", "detections", "parse_width"]
@@ -97,17 +93,10 @@ def detections(outputs: dict[str, Tensor], crop: int) -> list[dict[str, Tensor]]
     stem = nn.Identity()
     stem.out_channels = 1  # type: ignore[assignment]
     model = FCOS(stem, classes, head=nn.Identity(), score_thresh=SCORE_THRESHOLD, nms_thresh=NMS_THRESHOLD)
-    batch, sides = len(outputs["cls_logits"]), level_sizes(crop)
-    anchors = _anchors(model, crop, sides, outputs["cls_logits"].device)
-    levels = [side * side for side in sides]
+    batch, levels = len(outputs["cls_logits"]), [side * side for side in level_sizes(crop)]
+    anchors = anchors_of(crop).to(outputs["cls_logits"].device)
     split = {name: list(value.float().split(levels, dim=1)) for name, value in outputs.items()}
     found: list[dict[str, Tensor]] = model.postprocess_detections(
         split, [list(anchors.split(levels))] * batch, [(crop, crop)] * batch
     )
     return found
-
-
-def _anchors(model: FCOS, crop: int, sides: Sequence[int], device: torch.device) -> Tensor:
-    maps = [torch.empty(1, 1, side, side, device=device) for side in sides]
-    (anchors,) = model.anchor_generator(ImageList(torch.empty(1, 3, crop, crop), [(crop, crop)]), maps)
-    return anchors

@@ -183,22 +183,25 @@ class FCOSTask:
     def _finetuned(self, progress: Progress) -> nn.Module:
         """The backbone, fine-tuned once as a standard FCOS on meta-train, from the cache where it is there."""
         settings, options = self.settings, self.options
-        body = make_backbone(settings.backbone, options.backbone_weights)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(options.seed)
+            body = make_backbone(settings.backbone, options.backbone_weights)
         pretrain = {
             name: getattr(settings, name) for name in settings.__dataclass_fields__ if name.startswith("pretrain")
         }
         key = cache_key(
             crops=self.crops.key,
             backbone=settings.backbone,
-            initial="scratch" if options.backbone_weights == "none" else self._initial(body),
+            initial=state_hash(body),
             split=options.seed,
             width=settings.width,
             **pretrain,
         )
 
         def train(place: Path) -> None:
-            weights = self._train_backbone(progress).state_dict()
-            state = safetensors.torch.save({name: value.cpu().contiguous() for name, value in weights.items()})
+            self._train_backbone(body, progress)
+            weights = {name: value.cpu().contiguous() for name, value in body.state_dict().items()}
+            state = safetensors.torch.save(weights)
             with ArrayWriter(place, "safetensors", (len(state),), "uint8") as writer:
                 writer.append(np.frombuffer(state, np.uint8))
 
@@ -206,15 +209,8 @@ class FCOSTask:
         body.load_state_dict(safetensors.torch.load(cache["safetensors"].tobytes()))
         return self._placed(body).eval().requires_grad_(False)
 
-    def _initial(self, body: nn.Module) -> str:
-        scratch = self.settings.backbone == "tiny" and self.options.backbone_weights == "default"
-        return "scratch" if scratch else state_hash(body)
-
-    def _train_backbone(self, progress: Progress) -> nn.Module:
+    def _train_backbone(self, body: nn.Module, progress: Progress) -> None:
         seed = self.options.seed
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            body = make_backbone(self.settings.backbone, self.options.backbone_weights)
         decoder = self.build(Architecture("fpn_fcos", ()), seed)
         detector = self._placed(nn.Sequential(body, decoder))
         finetune_backbone(
@@ -227,7 +223,6 @@ class FCOSTask:
             self.device,
             lambda *n: progress("fine-tuning the backbone", *n),
         )
-        return body
 
     def _maps(self) -> tuple[str, ...]:
         """C3..C5, and C2, which is larger than all of them, only where a choice of the space names it."""

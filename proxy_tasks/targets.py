@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-__all__ = ["BACKGROUND", "DenseTargets", "Locations", "assign", "level_sizes", "pad_boxes"]
+__all__ = ["BACKGROUND", "DenseTargets", "Locations", "anchors_of", "assign", "level_sizes", "pad_boxes"]
 
 BACKGROUND = -1
 STRIDES = (8, 16, 32, 64, 128)
@@ -23,6 +23,14 @@ CENTER_SAMPLING_RADIUS = 1.5  # strides; torchvision's default, and that of FCOS
 def level_sizes(crop: int) -> tuple[int, ...]:
     """The side of P3..P7 for a square input of ``crop`` pixels; every stride-2 convolution rounds up."""
     return tuple(-(-crop // stride) for stride in STRIDES)
+
+
+def anchors_of(crop: int) -> Tensor:
+    """torchvision's anchors for a square input of ``crop`` pixels, (L, 4): a stride wide, one at every location."""
+    generator = AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
+    maps = [torch.empty(1, 1, side, side) for side in level_sizes(crop)]
+    (anchors,) = generator(ImageList(torch.empty(1, 3, crop, crop), [(crop, crop)]), maps)
+    return anchors
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,9 @@ class Locations:
             size_scale: 1 for the published sizes of interest (64, 128, 256, 512 pixels at a short side of 800).
             device: where the tensors go.
         """
-        sides = level_sizes(crop)
-        generator = AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
-        maps = [torch.empty(1, 1, side, side) for side in sides]
-        (anchors,) = generator(ImageList(torch.empty(1, 3, crop, crop), [(crop, crop)]), maps)
+        anchors = anchors_of(crop)
         sizes = anchors[:, 2] - anchors[:, 0]
-        levels = tuple(side * side for side in sides)
+        levels = tuple(side * side for side in level_sizes(crop))
         lower, upper = sizes * 4 * size_scale, sizes * 8 * size_scale
         lower[: levels[0]] = 0
         upper[-levels[-1] :] = torch.inf

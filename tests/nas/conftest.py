@@ -2,6 +2,8 @@ import pytest
 import trees
 from places import Place
 
+from nas.run_store import RunStore
+
 
 @pytest.fixture
 def place(tmp_path, capsys):
@@ -18,3 +20,11 @@ def voc(place):
 def coco(place):
     trees.write_coco(place.data, n=6, n_test=2)
     return place
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = RunStore(tmp_path / "trials.db", create=True)
+    store.add_stage("toy", 0, 100)
+    yield store
+    store.close()

@@ -31,14 +31,6 @@ def engine():
             yield ray_tune
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = RunStore(tmp_path / "trials.db", create=True)
-    store.add_stage("toy", 0, 100)
-    yield store
-    store.close()
-
-
 class Each(ToyController):
     """Proposes every option of a space of one choice in turn."""
 

@@ -26,14 +26,6 @@ class Dictated(ToyController):
         return proposal
 
 
-@pytest.fixture
-def store(tmp_path):
-    store = RunStore(tmp_path / "trials.db", create=True)
-    store.add_stage("toy", 0, 100)
-    yield store
-    store.close()
-
-
 def rows(store):
     """All that must not depend on interruptions."""
     free = ("attempts", "started", "seconds")
