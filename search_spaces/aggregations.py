@@ -1,4 +1,4 @@
-"""Binary aggregations of the NAS-FCOS FPN space: two maps of one width become one.
+"""Binary aggregations, those of the NAS-FCOS FPN space: two maps of one width become one.
 
 Maps of different sizes: the smaller is resized bilinearly to the larger (NAS-FCOS, sec. 3.2).
 """
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from search_spaces.errors import InputError
 
-__all__ = ["AGGREGATIONS", "Concat", "InterleavedConcat", "WeightedSum", "make_aggregation", "resize"]
+__all__ = ["AGGREGATIONS", "Concat", "InterleavedConcat", "WeightedSum", "make_aggregation", "match_sizes", "resize"]
 
 AGGREGATIONS = ("sum", "concat")
 """The published options; "concat_interleaved" can be made too."""
@@ -20,7 +20,8 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def _match(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def match_sizes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps (N, C, ·, ·), the smaller resized bilinearly to the size of the larger."""
     size = max((x.shape[-2], x.shape[-1]), (y.shape[-2], y.shape[-1]))
     return resize(x, size), resize(y, size)
 
@@ -35,7 +36,7 @@ class WeightedSum(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
-        x, y = _match(x, y)
+        x, y = match_sizes(x, y)
         return self.a * x + self.b * y
 
 
@@ -54,7 +55,7 @@ class Concat(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
-        out: Tensor = self.conv(self.relu(self.norm(torch.cat(_match(x, y), dim=1))))
+        out: Tensor = self.conv(self.relu(self.norm(torch.cat(match_sizes(x, y), dim=1))))
         return out
 
 

@@ -1,9 +1,10 @@
 """Parameters, multiply-accumulates (MACs) and "ptflops" of a module, counted on one forward pass.
 
-MACs: output positions · k² · C_in / groups · C_out of every convolution (transposed: input positions), linear layer and
-deformable convolution; bilinear sampling, norms and resizing are not charged. ptflops, the convention behind NAS-FCOS'
-published "FLOPs": MACs + one per output that has a bias + two per output of `BatchNorm2d` (frozen batch norm and group
-norm are not charged) + one per output of a `ReLU` or `ReLU6` module.
+MACs: output positions · k² · C_in / groups · C_out of every convolution (transposed: input positions; a cell's 3D one:
+18 per output), linear layer and deformable convolution, and 9 per output for the filters that `Predictive` predicts.
+Bilinear sampling, norms, resizing, element-wise sums and products are not charged. ptflops, the convention behind
+NAS-FCOS' published "FLOPs": MACs + one per output that has a bias + two per output of `BatchNorm2d` (frozen batch norm
+and group norm are not charged) + one per output of a `ReLU` or `ReLU6` module.
 """
 
 from contextvars import ContextVar
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.deform_conv import DeformConv3x3
+from search_spaces.video_aggregations import Predictive
 
 __all__ = ["COUNTING", "Complexity", "count"]
 
@@ -65,7 +67,7 @@ def count(module: nn.Module, *inputs: Any) -> Complexity:
 
 
 _MATRIX = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, DeformConv3x3)
-_CHARGED = (*_MATRIX, nn.BatchNorm2d, nn.ReLU, nn.ReLU6)
+_CHARGED = (*_MATRIX, Predictive, nn.BatchNorm2d, nn.ReLU, nn.ReLU6)
 
 
 def _charge(layer: nn.Module, x: Tensor, output: Tensor) -> tuple[int, int]:
@@ -75,6 +77,8 @@ def _charge(layer: nn.Module, x: Tensor, output: Tensor) -> tuple[int, int]:
         return 0, 2 * outputs
     if isinstance(layer, nn.ReLU | nn.ReLU6):
         return 0, outputs
+    if isinstance(layer, Predictive):  # its convolutions are charged by themselves
+        return 9 * outputs, 0
     assert isinstance(layer, _MATRIX)
     # a weight (A, B, ...) meets every output B·... times, a transposed one every input
     macs = (x.numel() if isinstance(layer, nn.ConvTranspose2d) else outputs) * layer.weight[0].numel()

@@ -132,6 +132,6 @@ class DeformConv3x3(nn.Module):
         predicted = self.conv_offset_mask(x)
         pairs = predicted.shape[1] * 2 // 3
         offset, mask = predicted[:, :pairs], predicted[:, pairs:].sigmoid()
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
             return deform_conv2d(x, offset, self.weight, self.bias, mask)
         return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)

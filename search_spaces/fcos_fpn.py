@@ -10,18 +10,18 @@ of the published networks C2 … C5, and there every map of the pool has an adap
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cache, partial
-from itertools import permutations
+from functools import partial
 
 from torch import Tensor, nn
 
 from search_spaces.aggregations import AGGREGATIONS, make_aggregation, resize
+from search_spaces.blocks import Block, block_choices, least_spelling
 from search_spaces.complexity import COUNTING
 from search_spaces.fcos_modules import Features, StandardFPN, TopLevels, build_decoder, channels_of
 from search_spaces.operations import FPN_OPERATIONS, batch_norm, conv_norm_relu, make_operation
 from search_spaces.space import Architecture, Choice, SearchSpace
 
-__all__ = ["FCOS_FPN", "FCOS_FPN_C2", "Block", "SearchedFPN", "StandardFPN", "fpn_canonical", "fpn_choices"]
+__all__ = ["FCOS_FPN", "FCOS_FPN_C2", "SearchedFPN", "StandardFPN", "fpn_canonical", "fpn_choices"]
 
 BLOCKS = 7
 INNER = 4  # blocks 1 … 4; the others are outputs
@@ -30,63 +30,16 @@ Tokens = tuple[int, ...]
 
 def fpn_choices(levels: tuple[str, ...]) -> tuple[Choice, ...]:
     """The 35 choices over a pool that starts as ``levels``."""
-    choices = []
-    for i in range(1, BLOCKS + 1):
-        pool = (*levels, *(f"b{j}" for j in range(1, i)))
-        choices += [Choice(f"fpn.{i}.{x}", "input", pool) for x in ("x1", "x2")]
-        choices += [Choice(f"fpn.{i}.{op}", "op", FPN_OPERATIONS) for op in ("op1", "op2")]
-        choices.append(Choice(f"fpn.{i}.agg", "agg", AGGREGATIONS))
-    return tuple(choices)
+    return block_choices("fpn", "b", levels, BLOCKS, FPN_OPERATIONS, AGGREGATIONS)
 
 
 def fpn_canonical(levels: int, tokens: Tokens) -> Tokens:
     """The least spelling of a network whose pool starts with ``levels`` maps.
 
-    Two freedoms: the (input, operation) pairs of a sum commute (a concatenation's do not: its grouped convolution tells
-    them apart), and blocks 1 … 4 may be numbered in any order that takes inputs before they are used.
+    The (input, operation) pairs of a sum commute (a concatenation's do not: its grouped convolution tells them apart),
+    and blocks 1 … 4 may be numbered in any order that takes inputs before they are used.
     """
-    blocks = [tokens[5 * i : 5 * i + 5] for i in range(BLOCKS)]
-    return min(_relabelled(blocks, levels, order) for order in _orders(_needs(blocks, levels)))
-
-
-def _needs(blocks: list[Tokens], levels: int) -> tuple[tuple[int, int], ...]:
-    """The pairs (a, b) of blocks 1 … 4, counted from 0, where b takes a."""
-    return tuple(sorted({(x - levels, i) for i in range(INNER) for x in blocks[i][:2] if x >= levels}))
-
-
-@cache
-def _orders(needs: tuple[tuple[int, int], ...]) -> tuple[Tokens, ...]:
-    """All orders of blocks 1 … 4 in which every block comes after those that it takes."""
-    return tuple(o for o in permutations(range(INNER)) if all(o.index(a) < o.index(b) for a, b in needs))
-
-
-def _relabelled(blocks: list[Tokens], levels: int, order: Tokens) -> Tokens:
-    renamed = list(range(levels + BLOCKS))
-    for new, old in enumerate(order):
-        renamed[levels + old] = levels + new
-    tokens: list[int] = []
-    for old in (*order, *range(INNER, BLOCKS)):
-        x1, x2, op1, op2, aggregation = blocks[old]
-        first, second = (renamed[x1], op1), (renamed[x2], op2)
-        if AGGREGATIONS[aggregation] == "sum" and second < first:
-            first, second = second, first
-        tokens += (first[0], second[0], first[1], second[1], aggregation)
-    return tuple(tokens)
-
-
-class Block(nn.Module):
-    """A basic block: aggregation(operation 1 of x1, operation 2 of x2); resizing comes after the operations."""
-
-    def __init__(self, op1: str, op2: str, aggregation: str, width: int):
-        super().__init__()
-        self.op1 = make_operation(op1, width, batch_norm)
-        self.op2 = make_operation(op2, width, batch_norm)
-        self.agg = make_aggregation(aggregation, width)
-
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """Two maps (N, width, ·, ·) -> (N, width, H, W) of the larger size."""
-        out: Tensor = self.agg(self.op1(x1), self.op2(x2))
-        return out
+    return least_spelling(tokens, levels, INNER, [AGGREGATIONS.index("sum")])
 
 
 class SearchedFPN(nn.Module):
@@ -120,7 +73,12 @@ class SearchedFPN(nn.Module):
         self.used = {name for pair in self.wiring for name in pair}
         self.dangling = [f"b{i}" for i in range(1, INNER + 1) if f"b{i}" not in self.used]
         self.blocks = nn.ModuleList(
-            Block(named[f"fpn.{i}.op1"], named[f"fpn.{i}.op2"], named[f"fpn.{i}.agg"], width) for i in numbers
+            Block(
+                make_operation(named[f"fpn.{i}.op1"], width, batch_norm),
+                make_operation(named[f"fpn.{i}.op2"], width, batch_norm),
+                make_aggregation(named[f"fpn.{i}.agg"], width),
+            )
+            for i in numbers
         )
         self.top = TopLevels(width, out_width)
 

@@ -90,5 +90,8 @@ SPACES = Registry(
         "fcos_decoder": "search_spaces.fcos_decoder:FCOS_DECODER",
         "fcos_decoder_c2": "search_spaces.fcos_decoder:FCOS_DECODER_C2",
         "fpn_fcos": "search_spaces.fcos_decoder:FPN_FCOS",
+        "video_cell": "search_spaces.video_cell:VIDEO_CELL",
+        "video_cell_4": "search_spaces.video_cell:VIDEO_CELL_4",
+        "arch2": "search_spaces.arch2:ARCH2",
     },
 )

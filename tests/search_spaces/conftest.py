@@ -29,6 +29,16 @@ def sizes():
 
 
 @pytest.fixture
+def previous():
+    """What a cell of 4 channels takes of the frame before that of `features`: its C5 and ``dec``."""
+    rng = torch.Generator().manual_seed(2)
+    return {
+        "C5": torch.randn(2, CHANNELS["C5"], *SIZES["C5"], generator=rng),
+        "dec": torch.randn(2, 4, *SIZES["C3"], generator=rng),
+    }
+
+
+@pytest.fixture
 def locations():
     return LOCATIONS
 

@@ -1,7 +1,9 @@
-"""One suite for every registered space; those of FCOS decoders are built too."""
+"""One suite for every registered space."""
 
 import itertools
 import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,9 +16,7 @@ import search_spaces
 from search_spaces import Architecture, Choice, InputError, SearchSpace
 
 NAMES = search_spaces.names()
-FCOS = [name for name in NAMES if search_spaces.get(name).proxy_task == "fcos"]
 every_space = pytest.mark.parametrize("name", NAMES)
-every_decoder = pytest.mark.parametrize("name", FCOS)
 
 
 def architectures(name):
@@ -27,6 +27,34 @@ def architectures(name):
 def drawn(name, seed):
     torch.manual_seed(seed)
     return search_spaces.get(name).sample(np.random.default_rng(seed))
+
+
+@pytest.fixture
+def network(name, sizes, features, previous, locations):
+    """Of the space ``name``: its builder's sizes, its inputs, the shapes of its outputs, what it holds but skips."""
+    if name.startswith("video_cell"):
+        widths = {"in_channels": sizes["in_channels"], "width": 4}
+        return Network(widths, (features, previous), {"dec": (4, 12, 20)}, lambda m: set(m.adapters) - m.used)
+    if name == "arch2":
+        widths = {"in_channels": sizes["in_channels"], "num_classes": 3, "width": 4}
+        return Network(widths, (features,), {"dec": (4, 12, 20), "logits": (3, 12, 20)}, lambda m: {"C2"})
+    shapes = {"cls_logits": (locations, 3), "bbox_regression": (locations, 4), "bbox_ctrness": (locations, 1)}
+    return Network(
+        sizes, (features,), shapes, lambda m: set(getattr(m.fpn, "adapters", ())) - getattr(m.fpn, "used", set())
+    )
+
+
+@dataclass
+class Network:
+    sizes: dict
+    inputs: tuple[dict, ...]
+    shapes: dict
+    unused: Callable
+
+    def outputs(self, module, change=lambda x: x):
+        """The module's outputs by name, for inputs changed by ``change``."""
+        out = module(*({key: change(x) for key, x in maps.items()} for maps in self.inputs))
+        return {"dec": out} if isinstance(out, torch.Tensor) else out
 
 
 @every_space
@@ -113,43 +141,49 @@ def test_space_and_architecture_survive_pickling(name):
     assert pickle.loads(pickle.dumps(architecture)).key == architecture.key
 
 
-@every_decoder
+@every_space
 @pytest.mark.parametrize("seed", range(4))
-def test_a_random_architecture_builds_and_every_parameter_learns(name, seed, features, sizes, locations):
-    decoder = drawn(name, seed).build(**sizes)
-    outputs = decoder(features)
-    widths = {"cls_logits": 3, "bbox_regression": 4, "bbox_ctrness": 1}
-    assert {key: tuple(x.shape) for key, x in outputs.items()} == {k: (2, locations, w) for k, w in widths.items()}
-    assert (outputs["bbox_regression"] > 0).all()
+def test_a_random_architecture_builds_and_every_parameter_learns(name, seed, network):
+    module = drawn(name, seed).build(**network.sizes)
+    outputs = network.outputs(module)
+    assert {key: tuple(x.shape) for key, x in outputs.items()} == {k: (2, *s) for k, s in network.shapes.items()}
     sum(x.square().sum() for x in outputs.values()).backward()
-    unused = set(getattr(decoder.fpn, "adapters", {})) - getattr(decoder.fpn, "used", set())
-    skipped = tuple(f"fpn.adapters.{level}." for level in unused)
-    for parameter_name, parameter in decoder.named_parameters():
+    skipped = tuple(f"adapters.{level}." for level in network.unused(module))
+    for parameter_name, parameter in module.named_parameters():
         learns = parameter.grad is not None and bool(parameter.grad.isfinite().all())
-        assert learns != parameter_name.startswith(skipped), parameter_name
+        assert learns != parameter_name.removeprefix("fpn.").startswith(skipped), parameter_name
 
 
-@every_decoder
+@every_space
 @pytest.mark.parametrize("seed", range(3))
-def test_channels_last_equals_contiguous(name, seed, features, sizes, shake):
-    decoder = shake(drawn(name, seed).build(**sizes)).eval()
-    expected = decoder(features)
-    decoder = decoder.to(memory_format=torch.channels_last)
-    features = {level: x.contiguous(memory_format=torch.channels_last) for level, x in features.items()}
-    pyramid = decoder.fpn(features)
-    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in pyramid.values())
-    for key, x in decoder(features).items():
+def test_channels_last_equals_contiguous(name, seed, network, shake):
+    module = shake(drawn(name, seed).build(**network.sizes)).eval()
+    expected = network.outputs(module)
+    module = module.to(memory_format=torch.channels_last)
+    found = network.outputs(module, lambda x: x.contiguous(memory_format=torch.channels_last))
+    for key, x in found.items():
+        assert x.ndim == 3 or x.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(x, expected[key], rtol=1e-3, atol=1e-3)
 
 
-@every_decoder
-def test_same_seed_same_weights(name, sizes):
-    one, two = (drawn(name, 5).build(**sizes).state_dict() for _ in range(2))
+@every_space
+def test_same_seed_same_weights(name, network):
+    one, two = (drawn(name, 5).build(**network.sizes).state_dict() for _ in range(2))
     assert list(one) == list(two)
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
 
 
-@every_decoder
-def test_one_image_in_training(name, features, sizes):
-    outputs = drawn(name, 6).build(**sizes)({level: x[:1] for level, x in features.items()})
+@every_space
+@pytest.mark.parametrize("seed", range(3))
+def test_one_image_in_training(name, seed, network):
+    outputs = network.outputs(drawn(name, seed).build(**network.sizes), lambda x: x[:1])
+    assert {key: tuple(x.shape) for key, x in outputs.items()} == {k: (1, *s) for k, s in network.shapes.items()}
     assert all(x.isfinite().all() for x in outputs.values())
+
+
+@pytest.mark.parametrize("name", ["fcos_decoder", "fpn_fcos"])
+def test_box_distances_are_positive_and_pyramids_channels_last(name, network, features):
+    decoder = drawn(name, 0).build(**network.sizes).to(memory_format=torch.channels_last)
+    maps = decoder.fpn({k: x.contiguous(memory_format=torch.channels_last) for k, x in features.items()})
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in maps.values())
+    assert (network.outputs(decoder)["bbox_regression"] > 0).all()

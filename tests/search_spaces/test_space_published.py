@@ -12,6 +12,7 @@ SPACES = {
     "nas_fcos_fpn": "fcos_fpn_c2",
     "nas_fcos_head": "fcos_head",
     "fpn_fcos": "fpn_fcos",
+    "arch2": "arch2",
 }
 
 
@@ -32,7 +33,7 @@ def test_published_head():
 
 def test_unknown_name():
     with pytest.raises(
-        InputError, match=re.escape("'nas_fco'; known: fpn_fcos, nas_fcos, nas_fcos_fpn, nas_fcos_head")
+        InputError, match=re.escape("'nas_fco'; known: arch2, fpn_fcos, nas_fcos, nas_fcos_fpn, nas_fcos_head")
     ):
         published.load("nas_fco")
 
