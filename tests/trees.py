@@ -88,3 +88,80 @@ def write_coco(root, n=6, n_test=2, size=(96, 64), classes=CLASSES, seed=0):
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{subset}.json").write_text(json.dumps(content, indent=1))
     return root
+
+
+STREET = {"sky": (128, 128, 128), "building": (128, 0, 0), "road": (128, 64, 128), "car": (64, 0, 128)}
+CAMVID_VALUES = {"sky": 0, "building": 1, "road": 3, "car": 8, "void": 11}
+CITYSCAPES_VALUES = {"sky": 23, "building": 11, "road": 7, "car": 26, "void": 3}
+
+
+def draw_street(rng, size, time, values):
+    """A street on which a car drives: image uint8 (H, W, 3) in noisy `STREET` colours, and labels uint8 (H, W).
+
+    ``values`` gives the label of each class; the column on the left is void. Frames of one drive differ by ``time``.
+    """
+    width, height = size
+    names = np.full((height, width), "building", object)
+    names[: height // 4], names[2 * height // 3 :] = "sky", "road"
+    x = (width // 8 + time * max(1, width // 24)) % (3 * width // 4)
+    names[height // 2 : 4 * height // 5, x : x + width // 4] = "car"
+    image = sum((names == name)[..., None] * np.array(colour) for name, colour in STREET.items())
+    names[:, 0] = "void"
+    labels = sum((names == name) * np.uint8(value) for name, value in values.items())
+    noisy = image + rng.normal(0, 6, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8), labels.astype(np.uint8)
+
+
+def write_camvid(root, n=8, n_test=4, size=(96, 64), suffix=".png", seed=0):
+    """Writes ``n`` training, ``n_test`` validation and ``n_test`` test frames in CamVid layout.
+
+    The training frames are two clips, of recordings 0001TP and 0006R0 at steps of 30; the others are one clip each, of
+    0016E5 at steps of 2 and of Seq05VD at steps of 30. Images are of ``size`` (width, height) pixels and have the given
+    suffix, labels are PNG. Returns ``root``.
+    """
+    root, rng = Path(root), np.random.default_rng(seed)
+    first = (n + 1) // 2
+    drives = {
+        "train": [f"0001TP_{6690 + 30 * t:06d}" for t in range(first)]
+        + [f"0006R0_f{930 + 30 * t:05d}" for t in range(n - first)],
+        "val": [f"0016E5_{7959 + 2 * t:05d}" for t in range(n_test)],
+        "test": [f"Seq05VD_f{30 * t:05d}" for t in range(n_test)],
+    }
+    for subset, names in drives.items():
+        for folder in (subset, f"{subset}annot"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for time, name in enumerate(names):
+            image, labels = draw_street(rng, size, time, CAMVID_VALUES)
+            Image.fromarray(image).save(root / subset / f"{name}{suffix}")
+            Image.fromarray(labels).save(root / f"{subset}annot" / f"{name}.png")
+    return root
+
+
+def write_cityscapes(root, n=4, n_test=2, size=(96, 64), seed=0):
+    """Writes ``n`` annotated training and ``n_test`` validation frames in Cityscapes layout, each with the one before.
+
+    Each is frame 19 of a snippet of its own, half of the training frames are from aachen, half from bochum, the others
+    from frankfurt. Labels are the official ids. Returns ``root``.
+    """
+    root, rng = Path(root), np.random.default_rng(seed)
+    first = (n + 1) // 2
+    drives = {
+        "train": [f"aachen_{i:06d}" for i in range(first)] + [f"bochum_{i:06d}" for i in range(n - first)],
+        "val": [f"frankfurt_{i:06d}" for i in range(n_test)],
+    }
+    for subset, snippets in drives.items():
+        for snippet in snippets:
+            city = snippet.split("_")[0]
+            still, sequence, fine = (
+                root / package / subset / city for package in ("leftImg8bit", "leftImg8bit_sequence", "gtFine")
+            )
+            for folder in (still, sequence, fine):
+                folder.mkdir(parents=True, exist_ok=True)
+            before, _ = draw_street(rng, size, 0, CITYSCAPES_VALUES)
+            image, labels = draw_street(rng, size, 1, CITYSCAPES_VALUES)
+            for number, pixels in ((18, before), (19, image)):
+                Image.fromarray(pixels).save(sequence / f"{snippet}_{number:06d}_leftImg8bit.png")
+            Image.fromarray(image).save(still / f"{snippet}_000019_leftImg8bit.png")
+            Image.fromarray(labels).save(fine / f"{snippet}_000019_gtFine_labelIds.png")
+            Image.fromarray(image).save(fine / f"{snippet}_000019_gtFine_color.png")
+    return root

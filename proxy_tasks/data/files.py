@@ -20,7 +20,7 @@ from torch import Tensor
 from proxy_tasks.data.base import DetectionDataset, Target, check_subset
 from search_spaces import InputError
 
-__all__ = ["Annotation", "FileDataset", "ObjectAnnotation"]
+__all__ = ["MODES", "Annotation", "FileDataset", "ObjectAnnotation", "decode", "decode_image", "read_header"]
 
 TOLERANCE = 1.0  # pixels over the border: annotation tools count from 0 or from 1
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # 8 bits a channel, so RGB loses nothing
@@ -128,7 +128,7 @@ class FileDataset(DetectionDataset):
             "iscrowd": torch.tensor(record.ignore),
             "image_id": record.image_id,
         }
-        return _decode(record.path, record.size), target
+        return decode_image(record.path, record.size), target
 
     def describe(self) -> str:
         """Layout and counts: ``Pascal VOC, 364 images, 3 classes, 4888 boxes``."""
@@ -187,29 +187,56 @@ def _clip(box: tuple[float, float, float, float], size: tuple[int, int]) -> tupl
 
 def _header(annotation: Annotation) -> tuple[tuple[int, int], int]:
     """Width and height in pixels and the file's length, read from the header alone."""
-    path = annotation.image
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            size, mode, file_bytes = image.size, image.mode, os.fstat(file.fileno()).st_size
-    except FileNotFoundError as error:
-        raise InputError(f"{annotation.place}: its image {path} is missing") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{annotation.place}: its image {path} cannot be read: {error}") from error
+    path, subject = annotation.image, f"{annotation.place}: its image {annotation.image}"
+    size, mode, file_bytes = read_header(path, subject)
     if mode not in MODES:
-        raise InputError(f"{annotation.place}: its image {path} has pixels of mode {mode}; 8 bits a channel are read")
+        raise InputError(f"{subject} has pixels of mode {mode}; 8 bits a channel are read")
     if annotation.size is not None and annotation.size != size:
         annotated, found = (f"{width:g} x {height:g}" for width, height in (annotation.size, size))
         raise InputError(f"{annotation.place}: the annotated size is {annotated} pixels, its image {path} has {found}")
     return size, file_bytes
 
 
-def _decode(path: Path, size: tuple[int, int]) -> Tensor:
-    """The image, uint8 (3, H, W), RGB."""
+def read_header(path: Path, subject: str) -> tuple[tuple[int, int], str, int]:
+    """What an image file's header says; ``subject`` names the file in messages: ``"the image a.png"``.
+
+    Returns:
+        width and height in pixels, Pillow's mode, the file's length in bytes.
+
+    Raises:
+        InputError: the file is missing or is no image.
+    """
+    try:
+        with path.open("rb") as file, Image.open(file) as image:
+            return image.size, image.mode, os.fstat(file.fileno()).st_size
+    except FileNotFoundError as error:
+        raise InputError(f"{subject} is missing") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{subject} cannot be read: {error}") from error
+
+
+def decode(path: Path, size: tuple[int, int], subject: str, mode: str | None = "RGB") -> np.ndarray:
+    """An image file's pixels, uint8 (H, W, 3) for the mode ``"RGB"``; None keeps the file's own mode.
+
+    Args:
+        path: the file.
+        size: width and height when the dataset was opened.
+        subject: names the file in messages: ``"the image a.png"``.
+        mode: Pillow's mode to convert to.
+
+    Raises:
+        InputError: the file is damaged, or its size is no longer ``size``.
+    """
     try:
         with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
+            pixels = np.array(image.convert(mode) if mode else image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"the image {path} cannot be decoded: {error}") from error
+        raise InputError(f"{subject} cannot be decoded: {error}") from error
     if pixels.shape[1::-1] != size:
-        raise InputError(f"the image {path} has changed its size since the dataset was opened")
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        raise InputError(f"{subject} has changed its size since the dataset was opened")
+    return pixels
+
+
+def decode_image(path: Path, size: tuple[int, int]) -> Tensor:
+    """The image, uint8 (3, H, W), RGB; arguments and errors are those of `decode`."""
+    return torch.from_numpy(decode(path, size, f"the image {path}")).permute(2, 0, 1).contiguous()

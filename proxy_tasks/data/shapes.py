@@ -142,8 +142,8 @@ class Shapes(DetectionDataset):
         return Shape(kind, x, y, diameter / 2, rng.uniform(0, 2 * np.pi), (red, green, blue))
 
 
-def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws a scene from front to back; a shape that is mostly hidden is left out.
+def render(scene: Scene, least_visible: float = VISIBLE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws a scene from front to back; a shape of which less than ``least_visible`` can be seen is left out.
 
     Returns:
         image uint8 (H, W, 3); labels int64 (n,), positions in `Shapes.classes`; masks uint8 (n, H, W), 1 where visible.
@@ -155,7 +155,7 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for shape in scene.shapes:
         window, inside = _inside(shape, scene.size)
         visible = inside & ~covered[window]
-        if not inside.any() or visible.sum() < VISIBLE * inside.sum():
+        if not inside.any() or visible.sum() < least_visible * inside.sum():
             continue
         mask = np.zeros(side, np.uint8)
         mask[window] = visible
