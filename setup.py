@@ -15,23 +15,27 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_namespace_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
-    package_data={"experiments": ["published/*.json"]},
+    package_data={"experiments": ["published/*.json", "recipes/*.yaml"], "nas.analysis": ["*.css", "*.html", "*.js"]},
     install_requires=[
         "torch>=2.9",
         "torchvision>=0.24",
         "ray[tune]>=2.40",
         "gymnasium>=1.0",
+        "igraph>=1.0",
         "pycocotools>=2.0.8",
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
         "numpy>=1.26",
         "pandas>=2.2",
         "pillow>=10",
         "pyyaml>=6",
         "rich>=13.7",
         "safetensors>=0.4.3",
+        "scipy>=1.12",
         "tensorboard>=2.16",
     ],
     extras_require={
-        "benchmarks": ["matplotlib>=3.8"],
+        "onnx": ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"],
         "test": [
             "hypothesis>=6.100",
             "mypy>=1.11",
@@ -39,14 +43,15 @@ setup(
             "pytest>=8.2",
             "pytest-timeout>=2.3",
             "ruff>=0.6",
-            "scipy>=1.12",
             "types-PyYAML",
         ],
     },
     entry_points={
         "console_scripts": [
             "nas-search = nas.cli.search:main",
+            "nas-analyze = nas.cli.analyze:main",
             "nas-export = nas.cli.export:main",
+            "nas-promote = nas.cli.promote:main",
         ]
     },
 )

@@ -1,4 +1,4 @@
-"""From an architecture, by whatever it is known, to the detector around it."""
+"""From an architecture, by whatever it is known, to the network around it."""
 
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,20 @@ def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
 
 
 def build(what: "str | Path | Architecture | Run", **options: Any) -> Any:
-    """The whole detector around an architecture, as torchvision's `FCOS` takes and gives images and boxes.
+    """The whole network around an architecture.
+
+    A detector takes and gives images and boxes as torchvision's `FCOS` does; see `proxy_tasks.segmenter` for
+    segmentation networks.
 
     Args:
         what: an architecture, an architecture file, a run (its best) or a published name such as ``"nas_fcos"``.
-        options: backbone, classes and sizes, see `proxy_tasks.detector.build_detector`.
+        options: backbone, classes and sizes, see `proxy_tasks.detector.build_detector` and
+            `proxy_tasks.segmenter.build_segmenter`.
 
     Raises:
         InputError: see `find_architecture`.
     """
     architecture = find_architecture(what)
-    from proxy_tasks.detector import build_detector
+    from proxy_tasks import build_network
 
-    return build_detector(architecture, **options)
+    return build_network(architecture, **options)

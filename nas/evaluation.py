@@ -3,11 +3,9 @@
 import math
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import torch
 
 from proxy_tasks.task import Diverged, Interim, ProxyTask, Score
 from search_spaces import Architecture
@@ -21,8 +19,8 @@ class Outcome:
 
     Args:
         status: ``"done"``, ``"stopped"``, ``"diverged"`` or ``"failed"``.
-        reward: finite; None where the trial is not done.
-        reason: why there is no reward.
+        reward: finite; of a stopped trial its last interim score; None where the trial diverged or failed.
+        reason: why the trial is not done.
         metrics: the score's figures.
         seconds: wall time of the evaluation.
     """
@@ -34,8 +32,8 @@ class Outcome:
     seconds: float = 0.0
 
 
-def evaluate(task: ProxyTask, architecture: Architecture) -> Iterator[Interim | Outcome]:
-    """Scores ``architecture``: any number of `Interim`, then one `Outcome`, whatever the task raises.
+def evaluate(task: ProxyTask, architecture: Architecture) -> Generator[Interim | Outcome, None, None]:
+    """Scores ``architecture``: any number of finite `Interim`, then one `Outcome`, whatever the task raises.
 
     KeyboardInterrupt alone passes through; closing this generator closes the task's.
     """
@@ -43,10 +41,11 @@ def evaluate(task: ProxyTask, architecture: Architecture) -> Iterator[Interim | 
     outcome = Outcome("failed", reason="the proxy task ended without a score")
     try:
         for item in task.evaluate(architecture):
-            if isinstance(item, Score):
-                outcome = _scored(item)
+            fault = _fault(item)
+            if fault is not None or isinstance(item, Score):
+                outcome = fault or Outcome("done", float(item.reward), metrics=_figures(item))
                 break
-            yield item
+            yield replace(item, reward=float(item.reward), metrics=_figures(item), seconds=time.perf_counter() - start)
     except Diverged as error:
         outcome = Outcome("diverged", reason=str(error))
     except Exception as error:
@@ -54,16 +53,21 @@ def evaluate(task: ProxyTask, architecture: Architecture) -> Iterator[Interim | 
     yield Outcome(outcome.status, outcome.reward, outcome.reason, outcome.metrics, time.perf_counter() - start)
 
 
-def _scored(score: Score) -> Outcome:
-    if not _is_number(score.reward):
-        return Outcome("failed", reason=f"the proxy task's reward must be a float, got {score.reward!r}")
-    for name, value in score.metrics.items():
+def _fault(item: Interim | Score) -> Outcome | None:
+    """The outcome of a trial whose score, final or along the way, is no finite number; None where it is one."""
+    if not _is_number(item.reward):
+        return Outcome("failed", reason=f"the proxy task's reward must be a float, got {item.reward!r}")
+    for name, value in item.metrics.items():
         if not _is_number(value):
             return Outcome("failed", reason=f"the proxy task's metric {name!r} must be a number, got {value!r}")
-    metrics = {name: float(value) for name, value in score.metrics.items()}
-    if not math.isfinite(score.reward):
-        return Outcome("diverged", reason=f"the reward is {score.reward}", metrics=metrics)
-    return Outcome("done", float(score.reward), metrics=metrics)
+    if not math.isfinite(item.reward):
+        when = f" at step {item.step} of {item.steps}" if isinstance(item, Interim) else ""
+        return Outcome("diverged", reason=f"the reward is {item.reward}{when}", metrics=_figures(item))
+    return None
+
+
+def _figures(item: Interim | Score) -> dict[str, float]:
+    return {name: float(value) for name, value in item.metrics.items()}
 
 
 def _is_number(value: object) -> bool:
@@ -71,6 +75,8 @@ def _is_number(value: object) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    import torch  # here, so that a wrong setting is refused before torch is loaded
+
     # torch reports an exhausted host as a plain RuntimeError of its CPU allocator.
     exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
     if exhausted:

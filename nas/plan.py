@@ -10,11 +10,12 @@ from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.registry import import_user_module
 
-__all__ = ["Stage", "import_parts", "joined", "make_plan", "resolve", "task_factory"]
+__all__ = ["Stage", "find_device", "import_parts", "joined", "make_plan", "resolve", "task_factory"]
 
 PROGRESSIVE = {"fcos_decoder": ("fcos_fpn", "fcos_head"), "fcos_decoder_c2": ("fcos_fpn_c2", "fcos_head")}
 # FPN and head trials of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1.
 DEFAULT_TRIALS = {"demo": {2: (30, 15), 1: (30,)}, "paper": {2: (2800, 600), 1: (2000,)}}
+DEFAULT_REWARD = {"fcos": "loss", "video": "metric"}  # thesis eq. 7.2 and sec. 6.3.3; of a task of one's own: loss
 
 
 @dataclass(frozen=True)
@@ -38,26 +39,19 @@ def stage_names(space: str) -> tuple[str, ...]:
 
 
 def resolve(settings: SearchSettings) -> SearchSettings:
-    """The settings with device, preset and trials decided.
+    """The settings with device, preset, trials and reward decided.
 
     Raises:
-        InputError: CUDA is asked for and this machine has none, the trials do not fit the stages, or something is said
-            of workers where there are none.
+        InputError: CUDA is asked for and this machine has none, the trials do not fit the stages, something is said
+            of workers where there are none or of video where there is none, or the space is unknown.
     """
     for name in ("ray_address", "gpus_per_worker"):
         if settings.workers == 0 and getattr(settings, name) is not None:
             raise InputError(f"setting {name!r} is for worker processes, but 'workers' is 0; give --workers too")
-    device = settings.device
-    if device != "cpu":
-        import torch
-
-        found = torch.cuda.is_available()
-        if device == "cuda" and not found:
-            raise InputError(
-                "device 'cuda' is asked for, but torch finds no CUDA device here, where the caches are prepared;"
-                " start the search on a node that has one, or use --device cpu"
-            )
-        device = "cuda" if found else "cpu"
+    task = _spaces(settings)[0].proxy_task or ""
+    if settings.static is not None and task != "video":
+        raise InputError(f"setting 'static' is for video spaces, and {settings.space!r} is none; leave it out")
+    device = find_device(settings.device)  # loads torch, for which a wrong space need not wait
     # The built-in images are the demo's, whatever the machine: the paper's sizes need real data and a download.
     preset = settings.preset or ("paper" if device == "cuda" and settings.data is not None else "demo")
     names = stage_names(settings.space)
@@ -66,18 +60,40 @@ def resolve(settings: SearchSettings) -> SearchSettings:
         raise InputError(
             f"trials gives {len(trials)} figures, but {settings.space!r} has {len(names)} stage(s): {', '.join(names)}"
         )
-    return settings.changed(device=device, preset=preset, trials=trials * (len(names) // len(trials)))
+    reward = settings.reward or DEFAULT_REWARD.get(task, "loss")
+    trials = trials * (len(names) // len(trials))
+    return settings.changed(device=device, preset=preset, trials=trials, reward=reward)
+
+
+def find_device(wanted: str) -> str:
+    """``"cpu"`` or ``"cuda"``."""
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        raise InputError(
+            "device 'cuda' is asked for, but torch finds no CUDA device here, where the caches are prepared;"
+            " start the search on a node that has one, or use --device cpu"
+        )
+    return "cuda" if found else "cpu"
 
 
 def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
     """The stages of resolved settings; raises `InputError` for an unknown space."""
     assert settings.trials is not None, "settings are resolved first"
+    return tuple(Stage(space.name, space, n) for space, n in zip(_spaces(settings), settings.trials, strict=True))
+
+
+def _spaces(settings: SearchSettings) -> list[SearchSpace]:
+    """The stages' spaces; imports the user's parts first."""
     import_parts(settings)
     spaces = [search_spaces.get(name) for name in stage_names(settings.space)]
     for space in spaces:
         if not isinstance(space, SearchSpace):
             raise InputError(f"{settings.space!r} is a {type(space).__name__}, not a search space")
-    return tuple(Stage(space.name, space, n) for space, n in zip(spaces, settings.trials, strict=True))
+    return spaces
 
 
 def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "partial[Any]":
@@ -91,6 +107,7 @@ def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture 
     import proxy_tasks
 
     assert settings.preset is not None, "settings are resolved first"
+    assert settings.reward is not None, "settings are resolved first"
     options = proxy_tasks.TaskOptions(
         data=settings.data,
         preset=settings.preset,
@@ -100,6 +117,7 @@ def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture 
         cache_dir=settings.cache_dir,
         backbone=settings.backbone,
         backbone_weights=settings.backbone_weights,
+        static=settings.static,
         skip_bad_boxes=settings.skip_bad_boxes,
         overrides=settings.task,
     )

@@ -1,6 +1,7 @@
 """A run as its readers see it, finished or still being written: settings, trials, the best architectures."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,14 +9,14 @@ from typing import TYPE_CHECKING
 import search_spaces
 from nas.plan import import_parts, joined, stage_names
 from nas.run_directory import RunRecord, read_record
-from nas.run_store import RunStore, StageRow, TrialRow
+from nas.run_store import DiagnosticRow, PromotionRow, RunStore, StageRow, TrialRow
 from nas.settings import SearchSettings
-from search_spaces import Architecture, InputError
+from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Ranked", "Run", "load_run", "rank"]
+__all__ = ["Contents", "Ranked", "Run", "load_run", "rank"]
 
 _FIRST = ["trial", "stage", "status", "reward", "key", "cached", "reason", "params", "macs", "seconds"]
 
@@ -38,6 +39,16 @@ def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
     return [Ranked(r.trial, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
 
 
+@dataclass(frozen=True)
+class Contents:
+    """All that the store of a run holds for its readers, as of one moment."""
+
+    stages: list[StageRow]
+    trials: list[TrialRow]
+    diagnostics: list[DiagnosticRow]
+    promotions: list[PromotionRow]
+
+
 class Run:
     """The run in a directory; every property reads what is there at that moment.
 
@@ -51,7 +62,7 @@ class Run:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._record = read_record(self.path)
-        self._rows()
+        self.contents()
 
     @property
     def settings(self) -> SearchSettings:
@@ -63,12 +74,10 @@ class Run:
         """Settings, versions and fingerprints as of now."""
         return read_record(self.path)
 
-    def _rows(self) -> tuple[list[StageRow], list[TrialRow]]:
-        store = RunStore(self.path / "trials.db", read_only=True)
-        try:
-            return store.stages(), store.trials()
-        finally:
-            store.close()
+    def contents(self) -> Contents:
+        """The rows of the store, all of one moment."""
+        with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
+            return Contents(store.stages(), store.trials(), store.diagnostics(), store.promotions())
 
     @property
     def trials(self) -> "pandas.DataFrame":
@@ -80,14 +89,13 @@ class Run:
         """
         import pandas
 
-        rows = self._rows()[1]
-        frame = pandas.DataFrame([_flat(row) for row in rows])
+        frame = pandas.DataFrame([_flat(row) for row in self.contents().trials])
         return frame.reindex(columns=[*_FIRST, *(name for name in frame.columns if name not in _FIRST)])
 
     def ranked(self) -> dict[str, list[Ranked]]:
         """Per stage begun, its done trials, best first."""
-        stages, rows = self._rows()
-        return {stage.stage: rank(row for row in rows if row.stage == stage.stage) for stage in stages}
+        now = self.contents()
+        return {stage.stage: rank(row for row in now.trials if row.stage == stage.stage) for stage in now.stages}
 
     def best(self, k: int = 1) -> list[Architecture]:
         """The ``k`` best architectures, best first; fewer where the run has fewer.
@@ -100,15 +108,24 @@ class Run:
         """
         return [architecture for architecture, _ in self.best_with_trials(k)]
 
-    def best_with_trials(self, k: int = 1) -> list[tuple[Architecture, list[Ranked]]]:
-        """As `best`, each with the trials that it comes from: one, or one a stage of a progressive search."""
-        stages, rows = self._rows()
-        finished = [stage for stage in stages if stage.finished] or stages[:1]
-        ranked = [rank(row for row in rows if row.stage == stage.stage) for stage in finished]
+    def best_with_trials(
+        self, k: int | None = 1, contents: Contents | None = None
+    ) -> list[tuple[Architecture, list[Ranked]]]:
+        """As `best`, each with the trials that it comes from: one, or one a stage of a progressive search.
+
+        Args:
+            k: how many at most; None is all there are.
+            contents: of the store, where they are read already.
+
+        Raises:
+            InputError: no trial is done yet.
+        """
+        now = contents or self.contents()
+        finished = [stage for stage in now.stages if stage.finished] or now.stages[:1]
+        ranked = [rank(row for row in now.trials if row.stage == stage.stage) for stage in finished]
         if not ranked or not ranked[-1]:
             raise InputError(f"the run {self.path} has no trial that is done yet")
-        import_parts(self.settings)
-        spaces = [search_spaces.get(self._space_name(stage.stage)) for stage in finished]
+        spaces = [self.space(stage.stage) for stage in finished]
         complete = len(finished) == len(stage_names(self.settings.space))
         best = []
         for last in ranked[-1][:k]:
@@ -117,9 +134,13 @@ class Run:
             best.append((joined(winners), trials) if complete else (winners[-1], trials[-1:]))
         return best
 
-    def _space_name(self, stage: str) -> str:
-        """The registered name of a stage's space; a space of the user's own is known as MODULE:ATTRIBUTE."""
-        return self.settings.space if len(stage_names(self.settings.space)) == 1 else stage
+    def space(self, stage: str) -> SearchSpace:
+        """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""
+        import_parts(self.settings)
+        # A space of the user's own is known as MODULE:ATTRIBUTE, which its stage is not called.
+        single = len(stage_names(self.settings.space)) == 1
+        space: SearchSpace = search_spaces.get(self.settings.space if single else stage)
+        return space
 
 
 def load_run(path: str | Path) -> Run:

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from nas.settings import SearchSettings, load_yaml
+from nas.settings import SearchSettings, dump_yaml, load_yaml
 from search_spaces import InputError
 
 __all__ = ["RUN_FORMAT", "RunRecord", "lock_run", "read_record", "write_atomically", "write_record"]
@@ -66,7 +64,7 @@ def write_record(run: Path, record: RunRecord) -> None:
         "versions": record.versions,
         "fingerprints": record.fingerprints,
     }
-    write_atomically(run / "run.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    write_atomically(run / "run.yaml", dump_yaml(content))
 
 
 def read_record(run: Path) -> RunRecord:

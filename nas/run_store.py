@@ -9,8 +9,9 @@ import io
 import json
 import math
 import sqlite3
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from urllib.parse import quote
 
 from search_spaces.errors import InputError
 
-__all__ = ["STORE_FORMAT", "RunStore", "StageRow", "TrialRow"]
+__all__ = ["STORE_FORMAT", "DiagnosticRow", "PromotionRow", "RunStore", "StageRow", "TrialRow"]
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE stages (
@@ -35,6 +36,16 @@ CREATE TABLE trials (
 ) STRICT;
 CREATE TABLE interim (trial INTEGER NOT NULL REFERENCES trials, step INTEGER, steps INTEGER, reward REAL) STRICT;
 CREATE TABLE controller_state (stage TEXT PRIMARY KEY REFERENCES stages, state BLOB NOT NULL) STRICT;
+"""
+_SINCE_FORMAT_2 = """
+CREATE TABLE IF NOT EXISTS diagnostics (
+    stage TEXT NOT NULL REFERENCES stages, trial INTEGER NOT NULL REFERENCES trials, name TEXT NOT NULL, value REAL,
+    PRIMARY KEY (trial, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS promotions (
+    key TEXT NOT NULL, recipe TEXT NOT NULL, status TEXT NOT NULL, metrics TEXT NOT NULL, place TEXT NOT NULL,
+    finished REAL NOT NULL, PRIMARY KEY (key, recipe)
+) STRICT;
 """
 
 
@@ -67,16 +78,47 @@ class TrialRow:
     seconds: float | None
 
 
+@dataclass(frozen=True)
+class DiagnosticRow:
+    """One row of ``diagnostics``: a figure of the controller's update that followed ``trial``; NaN stays NaN."""
+
+    stage: str
+    trial: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class PromotionRow:
+    """One row of ``promotions``: a result of full training.
+
+    Args:
+        key: of the architecture trained.
+        recipe: the full-training configuration, by name.
+        status: ``"done"``, ``"diverged"`` or ``"failed"``.
+        metrics: the final figures.
+        place: where the training's files are.
+        finished: seconds since the epoch.
+    """
+
+    key: str
+    recipe: str
+    status: str
+    metrics: dict[str, float]
+    place: str
+    finished: float
+
+
 class RunStore:
-    """The store at ``path``.
+    """The store at ``path``; one of an older format is read as it is, and brought up to date where it is written.
 
     Args:
         path: of ``trials.db``.
         create: makes a new store; otherwise one must be there.
-        read_only: for readers beside a running search.
+        read_only: for readers beside a running search, and in folders that cannot be written.
 
     Raises:
-        InputError: no store, not a store, or one of a newer format.
+        InputError: no store, not a store, one of a newer format, or one that cannot be read in its folder.
         OSError: with ``errno.ENOSPC``, from any writing method, where the disk is full; nothing recorded is lost.
     """
 
@@ -84,24 +126,57 @@ class RunStore:
         self.path = Path(path)
         if not create and not self.path.is_file():
             raise InputError(f"{self.path.parent} is not a run: it has no {self.path.name}")
-        mode = "ro" if read_only else "rwc" if create else "rw"
-        self._db = sqlite3.connect(f"file:{quote(str(self.path.absolute()))}?mode={mode}", uri=True, timeout=30)
-        self._db.isolation_level = None  # transactions are spelt out in `_transaction`
+        self._db = self._connect_to_read() if read_only else self._connect("mode=rwc" if create else "mode=rw")
         if create:
             self._create()
-        self._check_format()
+        self._format = self._check_format()
         if not read_only:
             self._db.execute("PRAGMA synchronous = FULL")  # every transaction survives a power cut too
+            self._migrate()
+
+    def _connect(self, how: str) -> sqlite3.Connection:
+        db = sqlite3.connect(f"file:{quote(str(self.path.absolute()))}?{how}", uri=True, timeout=30)
+        db.isolation_level = None  # transactions are spelt out in `_transaction`
+        return db
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """In a folder that cannot be written SQLite cannot make the file ``-shm`` that the readers of a WAL share.
+
+        Where there is none, no writer has the store, and it is read as it lies, unless there are trials in the WAL.
+        """
+        db = self._connect("mode=ro")
+        wal, shared = (self.path.with_name(self.path.name + ending) for ending in ("-wal", "-shm"))
+        try:
+            db.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError:
+            if not shared.exists():
+                db.close()
+                if wal.exists() and wal.stat().st_size:
+                    raise InputError(
+                        f"{self.path} cannot be read where nothing can be written: trials are still in {wal.name};"
+                        " copy both to a folder of your own"
+                    ) from None
+                return self._connect("mode=ro&immutable=1")
+        return db  # what else may be wrong, `_check_format` tells
 
     def _create(self) -> None:
         with self._full_disk_is_told():
             self._db.execute("PRAGMA journal_mode = WAL")
         with self._transaction():
-            for statement in _SCHEMA.split(";"):
+            for statement in (_SCHEMA + _SINCE_FORMAT_2).split(";"):
                 self._db.execute(statement)
             self._db.execute("INSERT INTO meta VALUES ('format', ?)", (str(STORE_FORMAT),))
 
-    def _check_format(self) -> None:
+    def _migrate(self) -> None:
+        """Brings the store to this version's format; two processes may do so at once."""
+        if self._format < STORE_FORMAT:
+            with self._transaction():
+                for statement in _SINCE_FORMAT_2.split(";"):
+                    self._db.execute(statement)
+                self._db.execute("UPDATE meta SET value = ? WHERE name = 'format'", (str(STORE_FORMAT),))
+            self._format = STORE_FORMAT
+
+    def _check_format(self) -> int:
         try:
             (text,) = self._db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
             version = int(text)
@@ -111,6 +186,7 @@ class RunStore:
         if version > STORE_FORMAT:
             self.close()
             raise InputError(f"{self.path}: format {version} is newer than this version reads ({STORE_FORMAT})")
+        return version
 
     def close(self) -> None:
         """Closes the file; a later call of any other method is an error."""
@@ -177,15 +253,19 @@ class RunStore:
         metrics: Mapping[str, float],
         seconds: float,
         cached: bool = False,
+        diagnostics: Mapping[str, float] | None = None,
     ) -> None:
-        """Settles a row, and saves the controller's state after it was told."""
-        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        """Settles a row; saves the controller's state after it was told, and its update's figures if it made one."""
         blob = _packed(state)
         with self._transaction():
             self._db.execute(
                 "UPDATE trials SET status = ?, reward = ?, reason = ?, metrics = ?, seconds = ?, cached = ?"
                 " WHERE trial = ?",
-                (status, reward, reason, json.dumps(finite), seconds, int(cached), trial),
+                (status, reward, reason, _json(metrics), seconds, int(cached), trial),
+            )
+            self._db.executemany(
+                "INSERT INTO diagnostics VALUES (?, ?, ?, ?)",
+                [(stage, trial, name, value) for name, value in (diagnostics or {}).items()],
             )
             self._save_state(stage, blob)
 
@@ -200,14 +280,35 @@ class RunStore:
             self._db.execute("UPDATE trials SET attempts = attempts + 1 WHERE trial = ?", (trial,))
             self._db.execute("DELETE FROM interim WHERE trial = ?", (trial,))
 
+    def record_promotion(
+        self, key: str, recipe: str, *, status: str, metrics: Mapping[str, float], place: str | Path
+    ) -> None:
+        """The result of an architecture's full training, in place of an earlier one by the same recipe."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO promotions VALUES (?, ?, ?, ?, ?, ?)",
+                (key, recipe, status, _json(metrics), str(place), time.time()),
+            )
+
     def _save_state(self, stage: str, blob: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO controller_state VALUES (?, ?)", (stage, blob))
 
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    def _read(
+        self, query: str, values: tuple[Any, ...] = (), convert: Callable[[tuple[Any, ...]], Any] = tuple
+    ) -> list[Any]:
         try:
-            return self._db.execute(query, values).fetchall()
+            return [convert(row) for row in self._db.execute(query, values)]
         except sqlite3.DatabaseError as error:
             raise InputError(f"{self.path} cannot be read: {error}") from error
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is read inside is of one moment, whatever a writer commits meanwhile."""
+        self._read("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
 
     def controller_state(self, stage: str) -> dict[str, Any] | None:
         """The controller's latest state, None before its first proposal."""
@@ -221,23 +322,59 @@ class RunStore:
 
     def trials(self, stage: str | None = None) -> list[TrialRow]:
         """All rows, or one stage's, in the order of their proposals."""
-        rows = self._read(
+        return self._read(
             "SELECT trial, stage, status, choices, key, reward, cached, reason, metrics, log_prob, proposal, attempts,"
             " started, seconds FROM trials WHERE ?1 IS NULL OR stage = ?1 ORDER BY trial",
             (stage,),
+            _trial_row,
         )
-        return [_trial_row(row) for row in rows]
 
     def interim(self, trial: int) -> list[tuple[int, int, float]]:
         """``(step, steps, reward)`` of a trial, in the order reported."""
         query = "SELECT step, steps, reward FROM interim WHERE trial = ? ORDER BY rowid"
         return self._read(query, (trial,))
 
+    def diagnostics(self) -> list[DiagnosticRow]:
+        """The figures of the controllers' updates, in order; none in a store of format 1."""
+        if self._format < 2:
+            return []
+        rows = self._read("SELECT stage, trial, name, value FROM diagnostics ORDER BY rowid")
+        return [DiagnosticRow(stage, trial, name, _number(value)) for stage, trial, name, value in rows]
+
+    def promotions(self) -> list[PromotionRow]:
+        """The results of full training, in the order they were recorded; none in a store of format 1."""
+        if self._format < 2:
+            return []
+        rows = self._read("SELECT key, recipe, status, metrics, place, finished FROM promotions ORDER BY rowid")
+        return [PromotionRow(key, recipe, status, _figures(text), *rest) for key, recipe, status, text, *rest in rows]
+
+    def interim_rewards(self, stage: str, step: int) -> list[float]:
+        """The interim rewards that a stage's trials have at ``step``, in the order reported."""
+        query = (
+            "SELECT interim.reward FROM interim JOIN trials USING (trial)"
+            " WHERE trials.stage = ? AND interim.step = ? ORDER BY interim.rowid"
+        )
+        return [reward for (reward,) in self._read(query, (stage, step))]
+
 
 def _trial_row(row: tuple[Any, ...]) -> TrialRow:
     trial, stage, status, choices, key, reward, cached, reason, metrics, *rest = row
-    figures = {name: math.nan if value is None else value for name, value in json.loads(metrics).items()}
-    return TrialRow(trial, stage, status, json.loads(choices), key, reward, bool(cached), reason, figures, *rest)
+    figures = _figures(metrics)
+    # Thousands of rows name the same few choices and options: one string of each is enough.
+    named = {sys.intern(name): sys.intern(option) for name, option in json.loads(choices).items()}
+    return TrialRow(trial, stage, status, named, key, reward, bool(cached), reason, figures, *rest)
+
+
+def _json(figures: Mapping[str, float]) -> str:
+    return json.dumps({name: value if math.isfinite(value) else None for name, value in figures.items()})
+
+
+def _figures(text: str) -> dict[str, float]:
+    return {name: _number(value) for name, value in json.loads(text).items()}
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _packed(state: dict[str, Any]) -> bytes:

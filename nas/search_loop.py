@@ -1,14 +1,16 @@
 """The heart of a search, the same for every engine: ask the controller, spot known networks, record, tell.
 
 Every row counts towards the stage's trials. A network that is known already costs nothing: its recorded reward is told
-to the controller and the row is marked ``duplicate``; one that is still being evaluated is waited for.
+to the controller and the row is marked ``duplicate``; one that is still being evaluated is waited for. The reward of a
+trial that was stopped early is its interim score: that is what is known of the network.
 """
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controllers.base import Controller, Proposal
+from nas.early_stopping import StoppingRule
 from nas.evaluation import Outcome
 from nas.run_store import RunStore
 from proxy_tasks.task import Interim
@@ -28,12 +30,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Settled:
-    """A trial that has come to its end, for whoever shows it; ``status`` and ``reward`` as in its row."""
+    """A trial that has come to its end, for whoever shows it; ``status`` and ``reward`` as in its row.
+
+    ``diagnostics`` are the controller's where the trial made it update, else empty.
+    """
 
     trial: Trial
     status: str
     reward: float | None
     seconds: float
+    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
 class SearchLoop:
@@ -45,6 +51,7 @@ class SearchLoop:
         trials: how many rows the stage is to have.
         controller: fresh; its state is restored from the store.
         on_settled: called after each settled row is stored.
+        stopping: when trials are stopped early; None is never.
     """
 
     def __init__(
@@ -54,9 +61,10 @@ class SearchLoop:
         trials: int,
         controller: Controller,
         on_settled: Callable[[Settled], None] = lambda settled: None,
+        stopping: StoppingRule | None = None,
     ):
         self._store, self._stage, self._trials = store, stage, trials
-        self._controller, self._on_settled = controller, on_settled
+        self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
         self._known: dict[str, tuple[int, Outcome]] = {}
         self._in_flight: dict[str, list[Trial]] = {}  # the trials that wait for each key under evaluation
         self._restored: deque[Trial] = deque()
@@ -66,6 +74,7 @@ class SearchLoop:
         state = self._store.controller_state(self._stage)
         if state is not None:
             self._controller.load_state_dict(state)
+        self._diagnostics = self._controller.diagnostics()
         rows = self._store.trials(self._stage)
         self._count = len(rows)
         for row in rows:
@@ -114,24 +123,38 @@ class SearchLoop:
         """Notes that a trial is evaluated once more, because what ran it has died."""
         self._store.record_restart(trial.id)
 
-    def record(self, trial: Trial, item: Interim | Outcome) -> None:
-        """Stores what a trial in flight yields; an outcome settles it, and every duplicate that waits for it."""
+    def record(self, trial: Trial, item: Interim | Outcome) -> bool:
+        """Stores what a trial in flight yields; returns whether its evaluation is to go on.
+
+        An outcome settles the trial, and every duplicate that waits for it; so does an interim score that stops it.
+        """
         if isinstance(item, Interim):
+            reason = self._reason_to_stop(trial, item)
             self._store.record_interim(trial.id, item.step, item.steps, item.reward)
-            return
+            if reason is None:
+                return True
+            item = Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
         self._settle(trial, item)
         key = trial.architecture.key
         self._known[key] = trial.id, item
         for duplicate in self._in_flight.pop(key):
             self._settle_duplicate(duplicate)
+        return False
+
+    def _reason_to_stop(self, trial: Trial, item: Interim) -> str | None:
+        if self._stopping is None:
+            return None
+        earlier = self._store.interim_rewards(self._stage, item.step)
+        return self._stopping.reason_to_stop(trial.id, item, earlier)
 
     def _settle_duplicate(self, trial: Trial) -> None:
         original, outcome = self._known[trial.architecture.key]
-        reason = f"same network as trial {original}"
+        reason = f"same network as trial {original}" + (", stopped early" if outcome.status == "stopped" else "")
         self._settle(trial, Outcome("duplicate", outcome.reward, reason, outcome.metrics), cached=True)
 
     def _settle(self, trial: Trial, outcome: Outcome, cached: bool = False) -> None:
         self._controller.tell(trial.proposal, outcome.reward)
+        diagnostics = self._updated_diagnostics()
         self._store.record_outcome(
             trial.id,
             self._stage,
@@ -142,5 +165,11 @@ class SearchLoop:
             metrics=outcome.metrics,
             seconds=outcome.seconds,
             cached=cached,
+            diagnostics=diagnostics,
         )
-        self._on_settled(Settled(trial, outcome.status, outcome.reward, outcome.seconds))
+        self._on_settled(Settled(trial, outcome.status, outcome.reward, outcome.seconds, diagnostics))
+
+    def _updated_diagnostics(self) -> dict[str, float]:
+        """The controller's diagnostics where they have changed, else empty."""
+        before, self._diagnostics = self._diagnostics, self._controller.diagnostics()
+        return {} if self._diagnostics == before else self._diagnostics

@@ -13,6 +13,7 @@ from typing import Any
 
 import controllers
 from nas.display import Display
+from nas.early_stopping import StoppingRule
 from nas.engines import in_process
 from nas.errors import Interrupted, SearchFailed
 from nas.plan import Stage, make_plan, resolve, task_factory
@@ -21,7 +22,6 @@ from nas.run_directory import RunRecord, lock_run, read_record, write_record
 from nas.run_store import RunStore
 from nas.search_loop import SearchLoop, Settled
 from nas.settings import SearchSettings
-from proxy_tasks.data import open_dataset
 from proxy_tasks.task import Diverged, ProxyTask
 from search_spaces import Architecture, InputError
 
@@ -64,10 +64,10 @@ def start(settings: SearchSettings) -> Run:
             f"{run} exists already; choose another --out, or go on with nas-search --resume {_quoted(run)}"
         )
     plan = make_plan(settings)
-    _check(settings, plan)
+    task = _checked(settings, plan)
     with Display() as display, _engine(settings) as engine:
         if settings.data is not None:
-            display.say(open_dataset(settings.data, skip_bad_boxes=settings.skip_bad_boxes).describe())
+            display.say(task.open_data().describe())
         _make_run(run, RunRecord(settings))
         try:
             _run_all(run, plan, engine, display)
@@ -97,7 +97,7 @@ def resume(path: str | Path, **settings: Any) -> Run:
     plan = make_plan(record.settings)
     with Display() as display, _engine(record.settings) as engine:
         if record.settings.data is not None:
-            data = open_dataset(record.settings.data, skip_bad_boxes=record.settings.skip_bad_boxes)
+            data = task_factory(plan[0], record.settings, None)().open_data()
             for fingerprints in record.fingerprints.values():
                 _refuse_change(run, {"data": data.fingerprint}, fingerprints)
         _run_all(run, plan, engine, display)
@@ -132,11 +132,15 @@ def _quoted(run: Path) -> str:
     return shlex.quote(str(run))
 
 
-def _check(settings: SearchSettings, plan: tuple[Stage, ...]) -> None:
-    """Refuses what can be refused before anything is written: task settings, controller, controller options."""
-    task_factory(plan[0], settings, None)()
+def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
+    """The first stage's task; refuses what can be refused before anything is written.
+
+    That is: task settings, controller, controller options.
+    """
+    task: ProxyTask = task_factory(plan[0], settings, None)()
     for stage in plan:
         _controller(stage, settings)
+    return task
 
 
 def _controller(stage: Stage, settings: SearchSettings) -> Any:
@@ -232,18 +236,19 @@ class _Search:
         self._record_fingerprints(stage.name, task.fingerprints())
         controller = _controller(stage, settings)
         settled = [row for row in self.store.trials(stage.name) if row.status != "running"]
-        best = max((row.reward for row in settled if row.reward is not None), default=None)
+        best = next((row.reward for row in rank(settled)), None)
         self.display.stage(stage.name, len(settled), stage.trials, best)
 
         from nas.tensorboard import Curves
 
-        with closing(Curves(self.run, stage.name, controller, best)) as curves:
+        with closing(Curves(self.run, stage.name, best)) as curves:
 
             def show(event: Settled) -> None:
                 self.display.settled(event)
                 curves.settled(event)
 
-            loop = SearchLoop(self.store, stage.name, stage.trials, controller, show)
+            stopping = StoppingRule(settings.seed) if settings.early_stopping else None
+            loop = SearchLoop(self.store, stage.name, stage.trials, controller, show, stopping)
             self.engine(loop, task, make_task)
         self.display.stage_done()
 

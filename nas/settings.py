@@ -15,17 +15,27 @@ import yaml
 
 from search_spaces.errors import InputError
 
-__all__ = ["SearchSettings", "load_yaml", "read_config", "read_literal"]
+__all__ = ["SearchSettings", "dump_yaml", "load_yaml", "read_config", "read_literal", "read_pair"]
 
 
 class _Loader(yaml.SafeLoader):
     """YAML with the floats of version 1.2: ``8e-4`` is a number, as everywhere else."""
 
 
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that `_Loader` would take for a number: a fingerprint may look like one."""
+
+
+for _yaml in (_Loader, _Dumper):
+    _yaml.yaml_implicit_resolvers = {k: list(v) for k, v in _yaml.yaml_implicit_resolvers.items()}
+    _yaml.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
+
+
+def dump_yaml(content: Any) -> str:
+    """``content`` as YAML that `load_yaml` reads back equal."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_yaml(text: str, place: str) -> Any:
@@ -42,6 +52,14 @@ def load_yaml(text: str, place: str) -> Any:
 def read_literal(text: str) -> Any:
     """A value from the command line, as YAML would have it: ``16`` is a number, ``true`` a boolean."""
     return load_yaml(text, f"value {text!r}")
+
+
+def read_pair(flag: str, text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` on the command line as a name and a value; ``flag`` is for the message."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise InputError(f"{flag} takes NAME=VALUE, got {text!r}")
+    return name, read_literal(value)
 
 
 class _Kind(NamedTuple):
@@ -133,7 +151,10 @@ _FLAG = _Kind("true or false", _flag_value)
 
 
 def _about(kind: _Kind, help: str, metavar: str = "", flag: str | None = "") -> dict[str, Any]:
-    """A field's metadata; ``flag`` is its flag where that is not ``--name``, None where it has none."""
+    """A field's metadata; ``flag`` is its flag where that is not ``--name``, None where it has none.
+
+    The flag of a truth value takes no argument and gives the other value than the default.
+    """
     return {"kind": kind, "help": help, "metavar": metavar, "flag": flag}
 
 
@@ -161,7 +182,19 @@ class SearchSettings:
     controller_options: dict[str, Any] = field(
         default_factory=dict, metadata=_about(_MAPPING, "options of the controller", flag=None)
     )
-    reward: str = _setting("loss", _one_of("loss", "metric"), "negative loss, or the metric (COCO AP)", "loss|metric")
+    reward: str | None = _setting(
+        None,
+        _one_of("loss", "metric"),
+        "negative loss, or the metric (COCO AP; video: the geometric mean of mIoU, fwIoU and mean accuracy); without it"
+        " the metric for video, else loss",
+        "loss|metric",
+    )
+    early_stopping: bool = field(
+        default=True,
+        metadata=_about(
+            _FLAG, "train every trial to its end, however it compares on the way", flag="--no-early-stopping"
+        ),
+    )
     preset: str | None = _setting(
         None,
         _one_of("demo", "paper"),
@@ -174,6 +207,12 @@ class SearchSettings:
     cache_dir: str | None = _setting(None, _PATH, "feature caches; ~/.cache/nas-search without it", "DIR")
     backbone: str | None = _setting(None, _TEXT, "backbone, by name; by preset without it", "NAME")
     backbone_weights: str = _setting("default", _WEIGHTS, "pretrained weights", "default|none|FILE")
+    static: str | None = _setting(
+        None,
+        _PATH,
+        "weights of the trained static network (video spaces), from nas-promote arch2; trained on the fly without it",
+        "FILE",
+    )
     skip_bad_boxes: bool = _setting(False, _FLAG, "leave out boxes that lie outside their image or have no area")
     imports: tuple[str, ...] = field(
         default=(), metadata=_about(_MODULES, "modules that register your own parts", "MODULE[,...]", flag="--import")

@@ -8,6 +8,7 @@ from proxy_tasks.task import Diverged, Interim, Progress, ProxyTask, Score
 from search_spaces import Architecture, InputError, Registry, SearchSpace
 
 __all__ = [
+    "NETWORKS",
     "PROXY_TASKS",
     "Diverged",
     "Interim",
@@ -15,12 +16,18 @@ __all__ = [
     "ProxyTask",
     "Score",
     "TaskOptions",
+    "build_network",
     "make",
     "names",
     "register",
 ]
 
-PROXY_TASKS = Registry("proxy task", {"fcos": "proxy_tasks.fcos:FCOSTask"})
+PROXY_TASKS = Registry("proxy task", {"fcos": "proxy_tasks.fcos:FCOSTask", "video": "proxy_tasks.video:VideoTask"})
+NETWORKS = Registry(
+    "network",
+    {"fcos": "proxy_tasks.detector:build_detector", "video": "proxy_tasks.segmenter:build_segmenter"},
+)
+"""Per proxy task, what builds the whole network around an architecture."""
 names, register = PROXY_TASKS.names, PROXY_TASKS.register
 
 
@@ -37,6 +44,7 @@ class TaskOptions:
         cache_dir: where caches go; None is ``~/.cache/nas-search``.
         backbone: a name; None is the preset's.
         backbone_weights: ``default``, ``none`` or a file.
+        static: weights of the trained static network, for the video task; None trains one while preparing.
         skip_bad_boxes: drop boxes of no area or outside their image instead of refusing the data.
         overrides: the preset's settings to change, by name.
     """
@@ -49,6 +57,7 @@ class TaskOptions:
     cache_dir: str | None = None
     backbone: str | None = None
     backbone_weights: str = "default"
+    static: str | None = None
     skip_bad_boxes: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
@@ -77,3 +86,20 @@ def make(name: str | None, space: SearchSpace, options: TaskOptions, previous: A
         raise InputError(f"search space {space.name!r} names no proxy task; known: {', '.join(names())}")
     task: ProxyTask = PROXY_TASKS.get(name)(space, options, previous)
     return task
+
+
+def build_network(architecture: Architecture, **options: Any) -> Any:
+    """The whole network around ``architecture``: a detector, or a segmentation network with its cell.
+
+    Args:
+        architecture: of a space that names a proxy task.
+        options: of the network's builder: `proxy_tasks.detector.build_detector`,
+            `proxy_tasks.segmenter.build_segmenter`.
+
+    Raises:
+        InputError: nothing builds networks for its space.
+    """
+    task = architecture.definition.proxy_task
+    if task is None:
+        raise InputError(f"search space {architecture.space!r} names no proxy task, so nothing builds its networks")
+    return NETWORKS.get(task)(architecture, **options)

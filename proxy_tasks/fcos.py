@@ -2,25 +2,24 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from proxy_tasks import TaskOptions
 from proxy_tasks.backbones import BACKBONES, make_backbone, state_hash
-from proxy_tasks.cache import ArrayWriter, Cache, cache_key, open_cache
+from proxy_tasks.cache import cache_key
 from proxy_tasks.coco_ap import coco_ap
 from proxy_tasks.crops import Crops
-from proxy_tasks.data import open_dataset
+from proxy_tasks.data import DetectionDataset, open_dataset
 from proxy_tasks.detector import detections, parse_width
 from proxy_tasks.features import FeatureCache
 from proxy_tasks.settings import fcos_settings
 from proxy_tasks.targets import Locations
 from proxy_tasks.task import Interim, Progress, Score
 from proxy_tasks.training import finetune_backbone, mean_loss, train_decoder
+from proxy_tasks.weights import trained_once
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.complexity import count
 from search_spaces.fcos_decoder import join
@@ -63,6 +62,10 @@ class FCOSTask:
         self.fpn = (previous or Architecture("fpn_fcos", ())) if self.head_only else None
         self.device = torch.device(options.device)
 
+    def open_data(self) -> DetectionDataset:
+        """The training images; raises `InputError` where the data are bad."""
+        return open_dataset(self.options.data, "train", skip_bad_boxes=self.options.skip_bad_boxes)
+
     def prepare(self, progress: Progress) -> None:
         """Opens, or builds, the crops, the fine-tuned backbone and the feature cache.
 
@@ -70,7 +73,7 @@ class FCOSTask:
             InputError: the data or the weights are bad.
         """
         options, settings = self.options, self.settings
-        dataset = open_dataset(options.data, "train", skip_bad_boxes=options.skip_bad_boxes)
+        dataset = self.open_data()
         self.data_fingerprint, self.classes = dataset.fingerprint, dataset.classes
         self.crops = Crops(
             dataset, settings.crop, options.seed, options.cache_root, lambda *n: progress("cropping the images", *n)
@@ -198,15 +201,7 @@ class FCOSTask:
             **pretrain,
         )
 
-        def train(place: Path) -> None:
-            self._train_backbone(body, progress)
-            weights = {name: value.cpu().contiguous() for name, value in body.state_dict().items()}
-            state = safetensors.torch.save(weights)
-            with ArrayWriter(place, "safetensors", (len(state),), "uint8") as writer:
-                writer.append(np.frombuffer(state, np.uint8))
-
-        cache: Cache = open_cache(options.cache_root, "backbones", key, train)
-        body.load_state_dict(safetensors.torch.load(cache["safetensors"].tobytes()))
+        trained_once(options.cache_root, "backbones", key, body, lambda: self._train_backbone(body, progress))
         return self._placed(body).eval().requires_grad_(False)
 
     def _train_backbone(self, body: nn.Module, progress: Progress) -> None:

@@ -1,11 +1,11 @@
 """The FCOS proxy task's settings under each preset."""
 
 import dataclasses
-import math
 from typing import Any
 
 from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.detector import parse_width
+from proxy_tasks.overrides import overridden, require
 from search_spaces import InputError
 
 __all__ = ["FCOSSettings", "fcos_settings"]
@@ -58,26 +58,9 @@ def fcos_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
     settings = PRESETS[preset]
     if backbone is not None:
         overrides = {"backbone": backbone, **overrides}
-    known = {name: type(getattr(settings, name)) for name in settings.__dataclass_fields__}
-    values = {}
-    for name, value in overrides.items():
-        if name not in known:
-            raise InputError(f"the FCOS proxy task has no setting {name!r}; known: {', '.join(known)}")
-        values[name] = _typed(name, value, known[name])
-    settings = dataclasses.replace(settings, **values)
+    settings = overridden(settings, overrides, "the FCOS proxy task")
     _check(settings)
     return settings
-
-
-def _typed(name: str, value: Any, kind: type) -> Any:
-    try:
-        if kind is not str and not math.isfinite(float(value)):
-            raise ValueError(value)
-        if kind is int and float(value) != int(value):
-            raise ValueError(value)
-        return kind(value)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"setting {name!r} takes a value of type {kind.__name__}, got {value!r}") from error
 
 
 def _check(settings: FCOSSettings) -> None:
@@ -86,12 +69,9 @@ def _check(settings: FCOSSettings) -> None:
     fpn, head = parse_width(settings.width)
     if head % fpn:
         raise InputError(f"setting 'width': the head's width {head} must be a multiple of the FPN's {fpn}")
-    for name in ("batch_size", "iterations", "learning_rate", "pretrain_batch_size", "pretrain_learning_rate"):
-        if not getattr(settings, name) > 0:
-            raise InputError(f"setting {name!r} must be positive, got {getattr(settings, name)}")
+    positive = ("batch_size", "iterations", "learning_rate", "pretrain_batch_size", "pretrain_learning_rate")
+    require(settings, positive, not_negative=("pretrain_iterations",))
     if settings.crop < 32:
         raise InputError(f"setting 'crop' must be at least 32 pixels (the backbone's stride), got {settings.crop}")
-    if settings.pretrain_iterations < 0:
-        raise InputError(f"setting 'pretrain_iterations' must not be negative, got {settings.pretrain_iterations}")
     if not 0 <= settings.polyak_decay < 1:
         raise InputError(f"setting 'polyak_decay' must be in [0, 1), got {settings.polyak_decay}")

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from search_spaces.space import Architecture, SearchSpace
 
-__all__ = ["Diverged", "Interim", "Progress", "ProxyTask", "Score"]
+__all__ = ["Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)`` is called while a task prepares."""
@@ -22,11 +22,23 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Interim:
-    """A score along the way: ``reward`` after ``step`` of ``steps`` training iterations."""
+    """A score along the way.
+
+    Trials of one task are compared by their scores at equal steps, so every evaluation yields its own at the same ones.
+
+    Args:
+        step: training iterations (or epochs) done.
+        steps: of a whole evaluation.
+        reward: the task's reward as it stands; higher is better, of any sign.
+        metrics: figures known by then, named as in `Score`.
+        seconds: wall time of the evaluation so far.
+    """
 
     step: int
     steps: int
     reward: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,29 @@ class Score:
     seconds: float = 0.0
 
 
+class Data(Protocol):
+    """What a search needs to know of the data that a task trains on."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of what the data is, wherever it lies."""
+
+    def describe(self) -> str:
+        """One line: layout, amount, classes."""
+
+
 @runtime_checkable
 class ProxyTask(Protocol):
     """Scores the architectures of one space."""
 
     space: SearchSpace
+
+    def open_data(self) -> Data:
+        """Opens and checks the training data; cheap, before anything is prepared.
+
+        Raises:
+            InputError: the data are bad: file and place.
+        """
 
     def prepare(self, progress: Progress) -> None:
         """Once per machine: fine-tunes and freezes the backbone, builds or opens the caches.

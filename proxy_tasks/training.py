@@ -14,7 +14,15 @@ from proxy_tasks.settings import FCOSSettings
 from proxy_tasks.targets import Locations, assign, pad_boxes
 from proxy_tasks.task import Diverged
 
-__all__ = ["finetune_backbone", "mean_loss", "minibatches", "train_decoder"]
+__all__ = [
+    "check_losses",
+    "finetune_backbone",
+    "flips",
+    "mean_loss",
+    "minibatches",
+    "train_decoder",
+    "train_one_cycle",
+]
 
 WEIGHT_DECAY = 1e-4  # of FCOS's recipe
 GRADIENT_NORM = 10.0  # clips the first steps from scratch, which otherwise now and then diverge
@@ -63,12 +71,17 @@ def train_decoder(
         optimizer.step()
         average.update_parameters(model)
         losses.append(loss.detach())  # looked at once, after the last step, so that no step waits for its value
+    check_losses(losses, len(losses))
+    averaged: nn.Module = average.module
+    return averaged.eval()
+
+
+def check_losses(losses: list[Tensor], steps: int) -> None:
+    """Raises `Diverged` where one of the losses of the first steps, of ``steps`` in all, is not finite."""
     finite = torch.isfinite(torch.stack(losses))
     if not bool(finite.all()):
         step = int((~finite).nonzero()[0])
-        raise Diverged(f"the training loss is {float(losses[step])} at iteration {step + 1} of {len(losses)}")
-    averaged: nn.Module = average.module
-    return averaged.eval()
+        raise Diverged(f"the training loss is {float(losses[step])} at iteration {step + 1} of {steps}")
 
 
 @torch.inference_mode()
@@ -117,19 +130,66 @@ def finetune_backbone(
     Raises:
         Diverged: the loss is not finite.
     """
-    steps = settings.pretrain_iterations
-    if steps == 0:
-        return
-    weights = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=settings.pretrain_learning_rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.pretrain_learning_rate, total_steps=steps)
-    flips = np.random.default_rng([seed, 1])
-    detector.train()
-    for step, batch in enumerate(minibatches(indices, settings.pretrain_batch_size, steps, seed), start=1):
+    mirrored = flips(seed)
+
+    def loss(batch: np.ndarray) -> Tensor:
         images, targets = crops.images(batch).to(device), [crops.target(int(i)) for i in batch]
         boxes, labels = pad_boxes(targets, device)
-        images, boxes = _flip(images, boxes, torch.from_numpy(flips.random(len(batch)) < 0.5).to(device))
-        loss = fcos_loss_sums(detector(normalise(images)), assign(boxes, labels, locations), locations.sizes).total()
+        images, boxes = _flip(images, boxes, mirrored(len(batch)).to(device))
+        sums = fcos_loss_sums(detector(normalise(images)), assign(boxes, labels, locations), locations.sizes)
+        return sums.total()
+
+    train_one_cycle(
+        detector,
+        indices,
+        settings.pretrain_batch_size,
+        settings.pretrain_iterations,
+        settings.pretrain_learning_rate,
+        seed,
+        loss,
+        progress,
+    )
+
+
+def flips(seed: int) -> Callable[[int], Tensor]:
+    """Draws which of n images to mirror, bool (n,), each with probability one half."""
+    rng = np.random.default_rng([seed, 1])
+    return lambda count: torch.from_numpy(rng.random(count) < 0.5)
+
+
+def train_one_cycle(
+    model: nn.Module,
+    indices: np.ndarray,
+    batch_size: int,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    loss_of: Callable[[np.ndarray], Tensor],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Trains ``model`` in place with AdamW under the one-cycle schedule.
+
+    Args:
+        model: left in training mode.
+        indices: of what is learned.
+        batch_size: of them in a step.
+        steps: may be 0.
+        learning_rate: the peak.
+        seed: of the batches.
+        loss_of: the loss of a batch of indices.
+        progress: called with the number of steps done and their total.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    if steps == 0:
+        return
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    model.train()
+    for step, batch in enumerate(minibatches(indices, batch_size, steps, seed), start=1):
+        loss = loss_of(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)

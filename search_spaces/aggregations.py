@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces.errors import InputError
+from search_spaces.options import AGGREGATIONS
 
-__all__ = ["AGGREGATIONS", "Concat", "InterleavedConcat", "WeightedSum", "make_aggregation", "match_sizes", "resize"]
-
-AGGREGATIONS = ("sum", "concat")
-"""The published options; "concat_interleaved" can be made too."""
+__all__ = ["Concat", "InterleavedConcat", "WeightedSum", "make_aggregation", "match_sizes", "resize"]
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -76,7 +74,11 @@ class InterleavedConcat(Concat):
 
 
 def make_aggregation(name: str, channels: int) -> nn.Module:
-    """The aggregation called ``name``; raises `InputError` where there is none."""
+    """The aggregation called ``name``, of `options.AGGREGATIONS` or "concat_interleaved".
+
+    Raises:
+        InputError: there is none of that name.
+    """
     match name:
         case "sum":
             return WeightedSum(channels)

@@ -1,4 +1,4 @@
-"""Spaces of blocks over a growing pool of feature maps: their choices, their one agreed spelling, the block itself.
+"""Spaces of blocks over a growing pool of feature maps: their choices and their one agreed spelling.
 
 A block takes two maps of the pool, applies an operation to each and aggregates the two; the result joins the pool. Five
 tokens spell it: two inputs, two operations, the aggregation.
@@ -8,11 +8,9 @@ from collections.abc import Collection
 from functools import cache
 from itertools import permutations
 
-from torch import Tensor, nn
-
 from search_spaces.space import Choice
 
-__all__ = ["Block", "block_choices", "least_spelling"]
+__all__ = ["block_choices", "least_spelling"]
 
 Tokens = tuple[int, ...]
 
@@ -74,18 +72,3 @@ def _relabelled(blocks: list[Tokens], inputs: int, order: Tokens, commutative: C
             first, second = second, first
         tokens += (first[0], second[0], first[1], second[1], agg)
     return tuple(tokens)
-
-
-class Block(nn.Module):
-    """A basic block: aggregation(operation 1 of x1, operation 2 of x2); resizing comes after the operations."""
-
-    def __init__(self, op1: nn.Module, op2: nn.Module, agg: nn.Module):
-        super().__init__()
-        self.op1 = op1
-        self.op2 = op2
-        self.agg = agg
-
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """Two maps (N, width, ·, ·) -> (N, width, H, W) of the larger size."""
-        out: Tensor = self.agg(self.op1(x1), self.op2(x2))
-        return out

@@ -1,17 +1,13 @@
 """Whole FCOS decoders: the FPN's choices followed by the head's, and the standard decoder as a space of one point."""
 
 from functools import partial
-from typing import Any
-
-from torch import nn
 
 from search_spaces.errors import InputError
-from search_spaces.fcos_fpn import FCOS_FPN, FCOS_FPN_C2, SearchedFPN
-from search_spaces.fcos_head import FCOS_HEAD, FCOSHead, SearchedHead, head_canonical
-from search_spaces.fcos_modules import FCOSDecoder, build_decoder
+from search_spaces.fcos_fpn import FCOS_FPN, FCOS_FPN_C2
+from search_spaces.fcos_head import FCOS_HEAD, head_canonical
 from search_spaces.space import Architecture, SearchSpace
 
-__all__ = ["FCOS_DECODER", "FCOS_DECODER_C2", "FPN_FCOS", "FCOSDecoder", "join", "split"]
+__all__ = ["FCOS_DECODER", "FCOS_DECODER_C2", "FPN_FCOS", "join", "split"]
 
 Tokens = tuple[int, ...]
 
@@ -42,25 +38,17 @@ def join(fpn: Architecture, head: Architecture) -> Architecture:
     return Architecture(decoder, fpn.tokens + head.tokens)
 
 
-def _fpn(architecture: Architecture, *sizes: Any) -> nn.Module:
-    return SearchedFPN(split(architecture)[0], *sizes)
-
-
-def _head(architecture: Architecture, *sizes: Any) -> FCOSHead:
-    return SearchedHead(split(architecture)[1], *sizes)
-
-
 def _canonical(fpn: SearchSpace, tokens: Tokens) -> Tokens:
     assert fpn.canonical is not None
     return fpn.canonical(tokens[: len(fpn)]) + head_canonical(tokens[len(fpn) :])
 
 
 def _space(name: str, fpn: SearchSpace) -> SearchSpace:
-    build, choices = partial(build_decoder, _fpn, _head), fpn.choices + FCOS_HEAD.choices
+    build, choices = "search_spaces.fcos_builders:build_searched_decoder", fpn.choices + FCOS_HEAD.choices
     return SearchSpace(name, choices, build, partial(_canonical, fpn), proxy_task="fcos")
 
 
 FCOS_DECODER = _space("fcos_decoder", FCOS_FPN)
 FCOS_DECODER_C2 = _space("fcos_decoder_c2", FCOS_FPN_C2)
-FPN_FCOS = SearchSpace("fpn_fcos", (), partial(build_decoder, None, None), proxy_task="fcos")
+FPN_FCOS = SearchSpace("fpn_fcos", (), "search_spaces.fcos_builders:build_standard_decoder", proxy_task="fcos")
 _FPN_OF = {FCOS_DECODER.name: FCOS_FPN, FCOS_DECODER_C2.name: FCOS_FPN_C2}

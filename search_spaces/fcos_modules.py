@@ -19,17 +19,16 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from search_spaces.errors import InputError
 from search_spaces.operations import group_norm
-from search_spaces.space import Architecture
 
 __all__ = [
     "LEVELS",
     "FCOSDecoder",
     "FCOSHead",
+    "Features",
     "StandardFPN",
     "StandardHead",
     "TopLevels",
     "Tower",
-    "build_decoder",
     "channels_of",
 ]
 
@@ -191,36 +190,3 @@ class FCOSDecoder(nn.Module):
         """{"C3": (N, C, H, W), ...} -> the head's predictions."""
         predictions: dict[str, Tensor] = self.head(list(self.fpn(features).values()))
         return predictions
-
-
-def build_decoder(
-    make_fpn: Callable[..., nn.Module] | None,
-    make_head: Callable[..., FCOSHead] | None,
-    architecture: Architecture,
-    *,
-    in_channels: Mapping[str, int],
-    num_classes: int,
-    fpn_width: int = 256,
-    head_width: int = 256,
-) -> FCOSDecoder:
-    """The builder behind every space of FCOS decoders.
-
-    Args:
-        make_fpn: ``make_fpn(architecture, in_channels, fpn_width, head_width)``; None stands for the standard FPN.
-        make_head: ``make_head(architecture, head_width, num_classes)``; None stands for the standard head.
-        architecture: what the two make.
-        in_channels: channels of the backbone's maps by name ("C3", "C4", "C5", where the space has it "C2").
-        num_classes: foreground classes.
-        fpn_width: channels inside the FPN.
-        head_width: channels of the pyramid maps and inside the head, a multiple of ``fpn_width``.
-
-    Raises:
-        InputError: a map's channels are missing, or a width cannot be.
-    """
-    fpn = (
-        make_fpn(architecture, in_channels, fpn_width, head_width)
-        if make_fpn
-        else StandardFPN(in_channels, fpn_width, head_width)
-    )
-    head = make_head(architecture, head_width, num_classes) if make_head else StandardHead(head_width, num_classes)
-    return FCOSDecoder(fpn, head)

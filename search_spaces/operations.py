@@ -14,12 +14,9 @@ from torch import Tensor, nn
 
 from search_spaces.deform_conv import DeformConv3x3
 from search_spaces.errors import InputError
+from search_spaces.options import OPERATIONS
 
 __all__ = [
-    "FPN_OPERATIONS",
-    "HEAD_OPERATIONS",
-    "OPERATIONS",
-    "VIDEO_OPERATIONS",
     "DepthwiseConv2d",
     "GlobalPool",
     "Norm",
@@ -31,12 +28,6 @@ __all__ = [
 
 Norm = Callable[[int], nn.Module]
 """Makes the norm of a number of channels."""
-
-FPN_OPERATIONS = ("sep3x3", "sep3x3_dil3", "sep5x5_dil6", "skip", "dconv3x3")
-HEAD_OPERATIONS = (*FPN_OPERATIONS, "conv1x1", "conv3x3")
-VIDEO_OPERATIONS = ("sep3x3", "gap", "sep3x3_dil3", "sep5x5_dil6", "skip", "dconv3x3")
-OPERATIONS = (*HEAD_OPERATIONS, "conv3x3_dil3", "gap")
-"""All that `make_operation` makes."""
 
 batch_norm: Norm = nn.BatchNorm2d
 
@@ -54,7 +45,7 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, norm: Norm,
 
 
 def make_operation(name: str, channels: int, norm: Norm) -> nn.Module:
-    """The operation called ``name``, one of `OPERATIONS`; (N, channels, H, W) -> the same shape.
+    """The operation called ``name``, one of `options.OPERATIONS`; (N, channels, H, W) -> the same shape.
 
     Raises:
         InputError: no such operation, or a width that it cannot have.

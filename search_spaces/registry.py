@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.errors import InputError
 
-__all__ = ["SPACES", "Registry", "import_user_module"]
+__all__ = ["SPACES", "Registry", "import_attribute", "import_user_module"]
 
 
 def import_user_module(name: str) -> ModuleType:
@@ -26,6 +26,26 @@ def import_user_module(name: str) -> ModuleType:
         raise
     except Exception as error:
         raise InputError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def import_attribute(what: str, target: str, own: bool) -> Any:
+    """What ``target``, a text ``"module:attribute"``, names.
+
+    Args:
+        what: it is, for messages.
+        target: the text.
+        own: it is a part of this project: an error in its module is ours, not the user's, and raised as it is.
+
+    Raises:
+        InputError: the user's module cannot be imported, or has no such attribute.
+    """
+    module, _, attribute = target.partition(":")
+    if own:
+        return getattr(importlib.import_module(module), attribute)
+    found = import_user_module(module)
+    if not hasattr(found, attribute):
+        raise InputError(f"{what} cannot be had: module {module!r} has no {attribute!r}")
+    return getattr(found, attribute)
 
 
 class Registry:
@@ -66,19 +86,11 @@ class Registry:
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InputError(f"there is no {self.what} {name!r}; known: {', '.join(self._entries)}{hint}")
         if isinstance(entry, str):
-            entry = self._import(name, entry)
-            if name in self._entries:
+            known = name in self._entries
+            entry = import_attribute(f"the {self.what} {name!r}", entry, own=known)
+            if known:
                 self._entries[name] = entry
         return entry
-
-    def _import(self, name: str, target: str) -> Any:
-        module, _, attribute = target.partition(":")
-        if name in self._entries:  # one of our own: an error here is ours, not the user's
-            return getattr(importlib.import_module(module), attribute)
-        found = import_user_module(module)
-        if not hasattr(found, attribute):
-            raise InputError(f"the {self.what} {name!r} cannot be had: module {module!r} has no {attribute!r}")
-        return getattr(found, attribute)
 
 
 SPACES = Registry(

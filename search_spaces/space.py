@@ -8,6 +8,7 @@ token per choice.
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, Union
 import numpy as np
 
 from search_spaces.errors import InputError
-from search_spaces.registry import SPACES
+from search_spaces.registry import SPACES, import_attribute
 
 __all__ = ["ARCHITECTURE_FORMAT", "Architecture", "Choice", "SearchSpace"]
 
@@ -61,7 +62,8 @@ class SearchSpace:
     Args:
         name: as in the registry.
         choices: all decisions, in the order a controller takes them.
-        build: ``build(architecture, **sizes) -> nn.Module``.
+        build: ``build(architecture, **sizes) -> nn.Module``; as a text ``"module:function"`` it is imported when the
+            first module is built, so that those who only read choices need no torch.
         canonical: maps tokens to the tokens of one agreed spelling of the same network, so that two spellings share a
             key; the identity where a network has one spelling only.
         proxy_task: the name of the proxy task that scores this space's architectures.
@@ -69,7 +71,7 @@ class SearchSpace:
 
     name: str
     choices: tuple[Choice, ...]
-    build: Callable[..., Any] | None = field(default=None, repr=False, compare=False)
+    build: Callable[..., Any] | str | None = field(default=None, repr=False, compare=False)
     canonical: Callable[[Tokens], Tokens] | None = field(default=None, repr=False, compare=False)
     proxy_task: str | None = None
 
@@ -79,6 +81,10 @@ class SearchSpace:
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"search space {self.name!r} has two choices named {name!r}; names must be unique")
+        if isinstance(self.build, str) and not re.fullmatch(r"[\w.]+:\w+", self.build):
+            raise InputError(
+                f"the builder of search space {self.name!r} must be a function or 'module:function', got {self.build!r}"
+            )
 
     def __len__(self) -> int:
         """The number of choices, which is the length of a token sequence."""
@@ -88,6 +94,21 @@ class SearchSpace:
     def cardinality(self) -> int:
         """The number of token sequences (spellings of one network counted apart)."""
         return math.prod(len(choice.options) for choice in self.choices)
+
+    @property
+    def builder(self) -> Callable[..., Any]:
+        """The function that `build` is or names.
+
+        Raises:
+            InputError: the space is tabular, or names a function that cannot be imported.
+        """
+        if self.build is None:
+            raise InputError(f"search space {self.name!r} has no builder")
+        if not isinstance(self.build, str):
+            return self.build
+        what, own = f"the builder of search space {self.name!r}", self.build.startswith("search_spaces.")
+        function: Callable[..., Any] = import_attribute(what, self.build, own)
+        return function
 
     def validate(self, tokens: Sequence[int]) -> Tokens:
         """The tokens as a tuple of ints.
@@ -178,10 +199,8 @@ class Architecture:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def build(self, **sizes: Any) -> Any:
-        """The module this architecture stands for; raises `InputError` where its space is tabular."""
-        if self.definition.build is None:
-            raise InputError(f"search space {self.space!r} has no builder")
-        return self.definition.build(self, **sizes)
+        """The module this architecture stands for; raises `InputError` where its space has no builder."""
+        return self.definition.builder(self, **sizes)
 
     def to_json(self, **provenance: Any) -> str:
         """The architecture file's text: format version, space, options by name, and where it came from."""

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from search_spaces.aggregations import make_aggregation, match_sizes
 from search_spaces.errors import InputError
 from search_spaces.operations import DepthwiseConv2d
+from search_spaces.options import VIDEO_AGGREGATIONS
 
 __all__ = [
-    "COMMUTATIVE",
-    "VIDEO_AGGREGATIONS",
     "Attention",
     "BilinearSampling",
     "PairConv3d",
@@ -25,12 +24,6 @@ __all__ = [
     "filter_positions",
     "make_video_aggregation",
 ]
-
-VIDEO_AGGREGATIONS = ("sum", "concat", "predictive", "bilinear", "conv3d", "attention")
-"""In the order of table 6.2."""
-
-COMMUTATIVE = frozenset(("sum", "conv3d"))
-"""Those that compute the same with x and y, and their weights for each, exchanged."""
 
 
 def filter_positions(x: Tensor, filters: Tensor) -> Tensor:
@@ -129,7 +122,7 @@ class Attention(nn.Module):
 
 
 def make_video_aggregation(name: str, channels: int) -> nn.Module:
-    """The aggregation called ``name``, one of `VIDEO_AGGREGATIONS`; raises `InputError` where there is none."""
+    """The aggregation called ``name``, one of `options.VIDEO_AGGREGATIONS`; raises `InputError` where there is none."""
     match name:
         case "sum" | "concat":
             return make_aggregation(name, channels)

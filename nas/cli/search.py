@@ -7,8 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from nas.cli.errors import exit_status
-from nas.settings import SearchSettings, read_config, read_literal
-from search_spaces.errors import InputError
+from nas.settings import SearchSettings, read_config, read_literal, read_pair
 
 __all__ = ["main"]
 
@@ -33,11 +32,11 @@ def _parser() -> argparse.ArgumentParser:
         flag = item.metadata["flag"]
         if flag is None:
             continue
-        has_default = not (item.default in (None, ()) or item.default is MISSING or item.default is False)
+        has_default = not (item.default in (None, ()) or item.default is MISSING or isinstance(item.default, bool))
         default = f" (default: {item.default})" if has_default else ""
         options: dict[str, Any] = {"dest": item.name, "help": item.metadata["help"] + default}
-        if item.default is False:
-            options["action"] = "store_true"
+        if isinstance(item.default, bool):
+            options["action"] = "store_false" if item.default else "store_true"
         else:
             options["metavar"] = item.metadata["metavar"]
         if item.default is MISSING:
@@ -54,19 +53,12 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
             continue
         given = flags[item.name]
         if item.default is MISSING:
-            values[item.name] = dict(_pair(item.metadata["flag"], text) for text in given)
+            values[item.name] = dict(read_pair(item.metadata["flag"], text) for text in given)
         elif isinstance(given, str) and not item.metadata["kind"].is_text:
             values[item.name] = read_literal(given)
         else:
             values[item.name] = given
     return values
-
-
-def _pair(flag: str, text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise InputError(f"{flag} takes NAME=VALUE, got {text!r}")
-    return name, read_literal(value)
 
 
 def _run(arguments: Sequence[str] | None) -> None:

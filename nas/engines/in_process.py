@@ -1,5 +1,7 @@
 """The engine of ``--workers 0``: one trial after the other in this process."""
 
+from contextlib import closing
+
 from nas.evaluation import evaluate
 from nas.search_loop import SearchLoop
 from proxy_tasks.task import ProxyTask
@@ -10,5 +12,7 @@ __all__ = ["run"]
 def run(loop: SearchLoop, task: ProxyTask) -> None:
     """Evaluates all trials that ``loop`` has; ``task`` is prepared."""
     while (trial := loop.next_trial()) is not None:
-        for item in evaluate(task, trial.architecture):
-            loop.record(trial, item)
+        with closing(evaluate(task, trial.architecture)) as items:
+            for item in items:
+                if not loop.record(trial, item):
+                    break

@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from search_spaces import InputError
 try:
     import ray
     from ray import tune
+    from ray.tune.schedulers import FIFOScheduler
     from ray.tune.search import Searcher
 except ImportError as error:
     raise InputError(f'--workers needs Ray Tune: pip install "ray[tune]", or use --workers 0 ({error})') from error
@@ -51,6 +52,7 @@ class _Worker(tune.Trainable):
 
         torch.set_num_threads(threads)
         self._broken: Exception | None = None
+        self._items: Generator[Interim | Outcome, None, None] | None = None
         try:
             self._task = make_task()
             self._task.prepare(lambda what, done, total: None)
@@ -62,7 +64,9 @@ class _Worker(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._items: Iterator[Interim | Outcome] | None = None
+        if self._items is not None:  # of a trial that may have been stopped: frees its network
+            self._items.close()
+        self._items = None
         self._tokens: tuple[int, ...] = new_config["tokens"]
         return True
 
@@ -110,10 +114,16 @@ class _Adapter(Searcher):
         self._running[trial_id] = trial
         return {"tokens": trial.architecture.tokens}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        self._loop.record(self._running[trial_id], result["item"])
+    def goes_on(self, trial_id: str, item: Interim) -> bool:
+        """Records a score along the way; where it stops the trial, the trial is settled by that."""
+        if self._loop.record(self._running[trial_id], item):
+            return True
+        del self._running[trial_id]
+        return False
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if trial_id not in self._running:  # stopped early, and settled
+            return
         trial = self._running.pop(trial_id)
         item = None if result is None else result.get("item")
         if isinstance(item, Exception):
@@ -133,6 +143,18 @@ class _Adapter(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Never called: a search is resumed from its run store."""
         raise NotImplementedError
+
+
+class _Scheduler(FIFOScheduler):
+    """Tune asks it after every score along the way whether the trial goes on; the search loop decides."""
+
+    def __init__(self, adapter: _Adapter):
+        super().__init__()
+        self._adapter = adapter
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        goes_on = self._adapter.goes_on(trial.trial_id, result["item"])
+        return str(self.CONTINUE if goes_on else self.STOP)
 
 
 def run(
@@ -164,6 +186,7 @@ def run(
         tune.run(
             tune.with_resources(trainable, {"cpu": threads, "gpu": gpus}),
             search_alg=adapter,
+            scheduler=_Scheduler(adapter),
             num_samples=-1,
             max_concurrent_trials=workers,
             reuse_actors=True,

@@ -4,6 +4,7 @@ A new layout is a subclass of `FileDataset` and one call of `register`.
 """
 
 from pathlib import Path
+from typing import Any
 
 from proxy_tasks.data.base import SUBSETS, DetectionDataset, Target
 from proxy_tasks.data.files import Annotation, FileDataset, ObjectAnnotation
@@ -20,6 +21,7 @@ __all__ = [
     "Shapes",
     "Target",
     "open_dataset",
+    "recognised",
     "register",
 ]
 
@@ -51,17 +53,21 @@ def open_dataset(path: str | Path | None, subset: str = "train", skip_bad_boxes:
     """
     if path is None:
         return Shapes(subset=subset)
-    root = Path(path)
-    if not root.exists():
-        raise InputError(f"there is no folder {root}; a dataset's path is the folder that holds it")
+    reader: type[FileDataset] = recognised(Path(path), DATASETS)
+    return reader(path, subset, skip_bad_boxes)
+
+
+def recognised(root: Path, layouts: Registry) -> Any:
+    """The one reader of ``layouts`` that recognises the folder ``root``; raises `InputError` where there is not one."""
     if not root.is_dir():
-        raise InputError(f"{root} is not a folder; a dataset's path is the folder that holds it")
-    readers: list[type[FileDataset]] = [DATASETS.get(name) for name in DATASETS.names()]
+        fault = f"{root} is not a folder" if root.exists() else f"there is no folder {root}"
+        raise InputError(f"{fault}; a dataset's path is the folder that holds it")
+    readers = [layouts.get(name) for name in layouts.names()]
     fitting = [reader for reader in readers if reader.recognise(root)]
     if not fitting:
         known = "; or ".join(f"{reader.layout} ({reader.looks_for})" for reader in readers)
-        raise InputError(f"{root} has no known dataset layout; looked for {known}")
+        raise InputError(f"{root} has no known {layouts.what}; looked for {known}")
     if len(fitting) > 1:
         found = " and ".join(reader.layout for reader in fitting)
-        raise InputError(f"{root} has more than one dataset layout, {found}; give each dataset a folder of its own")
-    return fitting[0](root, subset, skip_bad_boxes)
+        raise InputError(f"{root} has more than one {layouts.what}, {found}; give each dataset a folder of its own")
+    return fitting[0]

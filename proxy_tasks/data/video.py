@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from proxy_tasks.data import recognised
 from search_spaces import InputError, Registry
 
 __all__ = ["VIDEO_DATASETS", "VIDEO_SUBSETS", "VOID", "VideoDataset", "check_video_subset", "in_threads", "open_video"]
@@ -132,17 +133,5 @@ def open_video(path: str | Path | None, subset: str = "train") -> VideoDataset:
         from proxy_tasks.data.moving_shapes import MovingShapes
 
         return MovingShapes(subset=subset)
-    root = Path(path)
-    if not root.is_dir():
-        fault = f"{root} is not a folder" if root.exists() else f"there is no folder {root}"
-        raise InputError(f"{fault}; a dataset's path is the folder that holds it")
-    readers = [VIDEO_DATASETS.get(name) for name in VIDEO_DATASETS.names()]
-    fitting = [reader for reader in readers if reader.recognise(root)]
-    if not fitting:
-        known = "; or ".join(f"{reader.layout} ({reader.looks_for})" for reader in readers)
-        raise InputError(f"{root} has no known video layout; looked for {known}")
-    if len(fitting) > 1:
-        found = " and ".join(reader.layout for reader in fitting)
-        raise InputError(f"{root} has more than one video layout, {found}; give each dataset a folder of its own")
-    video: VideoDataset = fitting[0](root, subset)
-    return video
+    reader: Callable[..., VideoDataset] = recognised(Path(path), VIDEO_DATASETS)
+    return reader(path, subset)

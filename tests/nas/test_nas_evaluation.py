@@ -25,7 +25,8 @@ EXPECTED = {
 def test_whatever_a_task_does_becomes_an_outcome(mood):
     architecture = MOODY.from_named({"mood": mood})
     *interim, outcome = evaluate(ToyTask(MOODY, TaskOptions()), architecture)
-    assert interim == [Interim(1, 2, reward_of(architecture) - 1)]
+    assert interim == [Interim(1, 2, reward_of(architecture) - 1, {"params": 1000.0 + reward_of(architecture)})]
+    assert 0 < interim[0].seconds <= outcome.seconds
     status, reason = EXPECTED[mood]
     assert outcome.status == status
     assert outcome.seconds > 0
@@ -74,6 +75,10 @@ def outcome_of(*items):
         (Score(None), "failed", "must be a float, got None"),
         (Score(torch.tensor(1.0)), "failed", r"must be a float, got tensor\(1.\)"),
         (Score(1.0, {"ap": "good"}), "failed", "metric 'ap' must be a number, got 'good'"),
+        (Interim(5, 10, math.nan), "diverged", "the reward is nan at step 5 of 10"),
+        (Interim(5, 10, -math.inf), "diverged", "the reward is -inf at step 5 of 10"),
+        (Interim(5, 10, "high"), "failed", "must be a float, got 'high'"),
+        (Interim(5, 10, 1.0, {"ap": None}), "failed", "metric 'ap' must be a number, got None"),
     ],
 )
 def test_hostile_scores_and_errors(item, status, reason):
@@ -90,6 +95,15 @@ def test_huge_and_whole_rewards_are_floats():
 def test_only_the_first_score_counts_and_the_task_is_closed():
     task = Scripted(Score(1.0), Score(2.0))
     assert [item.reward for item in evaluate(task, MOODY.architecture([0]))] == [1.0]
+
+
+def test_nothing_follows_a_bad_score_along_the_way_and_the_task_is_closed():
+    task = Scripted(Interim(1, 4, 0), Interim(2, 4, math.nan), Interim(3, 4, 0.0), Score(1.0))
+    first, last = evaluate(task, MOODY.architecture([0]))
+    assert first == Interim(1, 4, 0.0)
+    assert type(first.reward) is float
+    assert last.status == "diverged"
+    assert task.closed
 
 
 def test_an_interruption_passes_through():

@@ -41,6 +41,7 @@ def wait_for_rows(path, count, process):
 def test_a_killed_and_resumed_run_ends_with_the_rows_of_an_undisturbed_one(tmp_path):
     finish(start(*FLAGS.split(), "--out", str(tmp_path / "calm")))
     calm = nas.load_run(tmp_path / "calm").trials.drop(columns="seconds")
+    assert {"done", "stopped"} <= set(calm.status)
 
     path, moments = tmp_path / "killed", random.Random(1)
     process = start(*FLAGS.split(), "--out", str(path))

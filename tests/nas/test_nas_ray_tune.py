@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from fake_tasks import MOODS, MOODY, TOY, ToyController, ToyTask, reward_of
+from stopped_rows import assert_stopped_by_rank
 
 import nas
+from nas.early_stopping import StoppingRule
 from nas.run_store import RunStore
 from nas.search_loop import SearchLoop
 from proxy_tasks import TaskOptions
@@ -39,8 +41,8 @@ class Each(ToyController):
         return type(proposal)(proposal.id, (proposal.id % len(self.space.choices[0].options),), proposal.log_prob)
 
 
-def search(engine, store, space, controller, trials, fingerprints=None, **overrides):
-    loop = SearchLoop(store, "toy", trials, controller)
+def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, **overrides):
+    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
     engine.run(
         loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
@@ -53,7 +55,7 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     results = Path("~/ray_results").expanduser()
     before = results.exists() and list(results.iterdir())
     task = {"log": str(log), "victim": str(victim)}
-    run = nas.search(**TOYS, trials=30, workers=WORKERS, task=task, out=tmp_path / "run")
+    run = nas.search(**TOYS, trials=30, workers=WORKERS, task=task, out=tmp_path / "run", early_stopping=False)
     assert victim.exists()
     assert (results.exists() and list(results.iterdir())) == before
     shown = capsys.readouterr().out
@@ -92,6 +94,19 @@ def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tm
     evaluated = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert evaluated.count(dead.key) == 2
     assert [row.status for row in rows[len(MOODS) :]] == ["duplicate", "duplicate"]
+
+
+def test_stopped_trials_free_their_worker_for_the_next(engine, store, tmp_path):
+    files = {name: str(tmp_path / name) for name in ("log", "closed")}
+    rows = search(engine, store, TOY, ToyController(TOY), 60, stopping=StoppingRule(0), **files)
+    assert_stopped_by_rank(store, StoppingRule(0))
+    stopped = {row.key for row in rows if row.status == "stopped"}
+    evaluated = [line.split() for line in Path(files["log"]).read_text().splitlines()]
+    assert len(evaluated) == len({row.key for row in rows})  # none is evaluated twice
+    assert len({process for process, _, _ in evaluated}) <= WORKERS
+    closed = set(Path(files["closed"]).read_text().split())
+    assert closed <= stopped
+    assert len(stopped - closed) < WORKERS  # a worker's last trial ends with its process
 
 
 def test_a_worker_that_cannot_prepare_ends_the_search_with_its_sentence(engine, store):

@@ -1,8 +1,13 @@
 import errno
 import io
 import math
+import os
 import pickle
+import shutil
 import sqlite3
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,6 +105,63 @@ def test_a_full_disk_is_told_and_loses_nothing(store):
     assert len(store.trials()) == before + 1
 
 
+@pytest.fixture
+def folder():
+    """Where another user may look too, unlike in ``tmp_path``."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@contextmanager
+def sealed(folder):
+    """Neither the folder nor its files can be written; for root, as a user who is not."""
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+        folder.chmod(0o755)
+
+
+def test_a_finished_store_is_read_in_a_folder_that_cannot_be_written(folder):
+    store = RunStore(folder / "trials.db", create=True)
+    store.add_stage("toy", 0, 5)
+    settle(store, propose(store))
+    store.close()
+    with sealed(folder):
+        reader = RunStore(folder / "trials.db", read_only=True)
+        with reader.one_moment():
+            assert [(row.status, row.reward) for row in reader.trials()] == [("done", -0.1)]
+            assert [stage.stage for stage in reader.stages()] == ["toy"]
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader.finish_stage("toy")
+        reader.close()
+        assert [path.name for path in folder.iterdir()] == ["trials.db"]
+
+
+@pytest.mark.parametrize("lost", [(), ("trials.db-shm",)], ids=["whole", "without -shm"])
+def test_trials_in_the_wal_are_read_or_told_of_but_never_left_out(store, folder, lost):
+    """The files of a run that was killed, as they were copied."""
+    propose(store)
+    assert (store.path.parent / "trials.db-wal").stat().st_size
+    for name in {"trials.db", "trials.db-wal", "trials.db-shm"} - set(lost):
+        shutil.copyfile(store.path.parent / name, folder / name)
+    with sealed(folder):
+        if lost:
+            with pytest.raises(
+                InputError, match=r"trials.db cannot be read .*: trials are still in trials.db-wal; copy"
+            ):
+                RunStore(folder / "trials.db", read_only=True)
+        else:
+            assert len(RunStore(folder / "trials.db", read_only=True).trials()) == 1
+    assert len(RunStore(folder / "trials.db", read_only=True).trials()) == 1  # the folder can be written again
+
+
 def test_what_is_no_store_is_told(tmp_path):
     with pytest.raises(InputError, match=r"is not a run: it has no trials.db"):
         RunStore(tmp_path / "trials.db")
@@ -113,8 +175,8 @@ def test_what_is_no_store_is_told(tmp_path):
 
 def test_a_newer_format_is_refused(store):
     with store._transaction():
-        store._db.execute("UPDATE meta SET value = '2'")
-    with pytest.raises(InputError, match=r"trials.db: format 2 is newer than this version reads \(1\)"):
+        store._db.execute("UPDATE meta SET value = '9'")
+    with pytest.raises(InputError, match=r"trials.db: format 9 is newer than this version reads \(2\)"):
         RunStore(store.path, read_only=True)
 
 

@@ -18,8 +18,16 @@ from nas.run_directory import lock_run, read_record
 from nas.run_store import RunStore
 from search_spaces import Architecture, InputError, registry
 
-TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu"}
-FLAGS = ["--space", "fake_tasks:TOY", "--controller", "fake_tasks:ToyController", "--device", "cpu"]
+TOYS = {
+    "space": "fake_tasks:TOY",
+    "controller": "fake_tasks:ToyController",
+    "device": "cpu",
+    "early_stopping": False,
+}
+FLAGS = [
+    *("--space", "fake_tasks:TOY", "--controller", "fake_tasks:ToyController", "--device", "cpu"),
+    "--no-early-stopping",
+]
 
 
 @pytest.fixture
@@ -179,6 +187,7 @@ def test_a_run_that_exists_is_refused_with_the_command_to_go_on(run, capsys):
         (["--trials", "30"], "has trials = (20,), but (30,) is asked for"),
         (["--workers", "2"], "has workers = 0, but 2 is asked for"),
         (["--set", "sleep=1"], "has task = {}, but {'sleep': 1} is asked for"),
+        (["--reward", "metric"], "has reward = 'loss', but 'metric' is asked for"),
     ],
 )
 def test_resume_refuses_other_settings(run, capsys, flags, message):
@@ -351,7 +360,7 @@ def test_export_refuses_what_it_cannot_do(run, tmp_path, capsys):
     file = tmp_path / "broken.json"
     file.write_text('{"format": 1, "space": "no such", "choices": {}}')
     for arguments, message in [
-        ([str(run.path), "--format", "png"], "there is no export format 'png'; known: json"),
+        ([str(run.path), "--format", "pdf"], "there is no export format 'pdf'; known: json"),
         ([str(run.path), "--rank", "0"], "--rank must be a whole number of at least 1, got '0'"),
         ([str(run.path), "--rank", "999"], "so no rank 999"),
         ([str(tmp_path)], "is not a run: it has no run.yaml"),

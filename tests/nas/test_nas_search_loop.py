@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controllers.base import Proposal
+from nas.early_stopping import StoppingRule
 from nas.engines import in_process
 from nas.evaluation import Outcome
 from nas.run_store import RunStore
@@ -129,11 +130,12 @@ def test_a_loop_killed_between_any_two_transactions_ends_with_the_undisturbed_ro
         for budget in [*kills, 10**9]:
             controller = ToyController(TOY, seed)
             try:
-                loop = SearchLoop(Dying(store, budget), "toy", 12, controller)
+                rule = StoppingRule(seed, earlier_trials=2)
+                loop = SearchLoop(Dying(store, budget), "toy", 12, controller, stopping=rule)
                 in_process.run(loop, ToyTask(TOY, TaskOptions()))
             except Killed:
                 continue
-            return rows(store), controller.state_dict()
+            return rows(store), [store.interim(row.trial) for row in store.trials()], controller.state_dict()
         raise AssertionError
 
     assert search(kills) == search([])

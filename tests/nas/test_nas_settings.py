@@ -1,9 +1,12 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.cli.search import _parser, _values
-from nas.plan import make_plan, resolve
-from nas.settings import SearchSettings, read_config
-from search_spaces import InputError
+from nas.plan import make_plan, resolve, task_factory
+from nas.run_directory import RunRecord, read_record, write_record
+from nas.settings import SearchSettings, dump_yaml, load_yaml, read_config
+from search_spaces import Choice, InputError, SearchSpace
 
 ALL = {
     "space": "fcos_fpn",
@@ -15,6 +18,7 @@ ALL = {
     "controller": "random",
     "controller_options": {"population": 8},
     "reward": "metric",
+    "early_stopping": False,
     "preset": "paper",
     "device": "cpu",
     "seed": 7,
@@ -22,14 +26,15 @@ ALL = {
     "cache_dir": "/tmp/cache",
     "backbone": "resnet50",
     "backbone_weights": "none",
+    "static": "/tmp/arch2.safetensors",
     "skip_bad_boxes": True,
     "imports": ("mine", "yours.parts"),
     "task": {"crop": 192, "learning_rate": 8e-4},
 }
 FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-worker 0.5 --ray-address auto
-    --controller random --reward metric --preset paper --device cpu --seed 7 --out /tmp/out --cache-dir /tmp/cache
-    --backbone resnet50 --backbone-weights none --skip-bad-boxes
-    --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
+    --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
+    --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
+    --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
 YAML = """
 space: fcos_fpn
 data: /tmp
@@ -40,6 +45,7 @@ ray_address: auto
 controller: random
 controller_options: {population: 8}
 reward: metric
+early_stopping: false
 preset: paper
 device: cpu
 seed: 7
@@ -47,6 +53,7 @@ out: /tmp/out
 cache_dir: /tmp/cache
 backbone: resnet50
 backbone_weights: none
+static: /tmp/arch2.safetensors
 skip_bad_boxes: true
 imports: [mine, yours.parts]
 task:
@@ -90,6 +97,8 @@ def test_set_is_repeatable_and_reads_values_as_yaml_does():
         ({"reward": "ap"}, r"setting 'reward' must be one of loss, metric, got 'ap'"),
         ({"device": "tpu"}, r"setting 'device' must be one of auto, cpu, cuda, got 'tpu'"),
         ({"space": ""}, r"setting 'space' must be a text, got ''"),
+        ({"early_stopping": "no"}, r"setting 'early_stopping' must be true or false, got 'no'"),
+        ({"static": 3}, r"setting 'static' must be a path, got 3"),
         ({"skip_bad_boxes": "yes"}, r"setting 'skip_bad_boxes' must be true or false, got 'yes'"),
         ({"task": [1]}, r"setting 'task' must be a mapping of names to values, got \[1\]"),
         ({"controller_options": {1: 2}}, r"setting 'controller_options' must be a mapping"),
@@ -128,15 +137,57 @@ def test_settings_are_resolved_by_device_preset_and_stages():
     resolved = resolve(SearchSettings(space="fcos_decoder", device="cpu"))
     assert (resolved.preset, resolved.trials) == ("demo", (30, 15))
     assert resolve(SearchSettings(device="cpu", preset="paper")).trials == (2800, 600)
-    assert resolve(SearchSettings(device="cpu", space="toy")).trials == (30,)
+    assert resolve(SearchSettings(device="cpu", space="fcos_head")).trials == (30,)
     assert resolve(SearchSettings(device="cpu", trials=5)).trials == (5, 5)
     assert resolve(resolved) == resolved
     with pytest.raises(InputError, match=r"trials gives 3 figures, but 'fcos_decoder' has 2 stage\(s\): fcos_fpn, "):
         resolve(SearchSettings(device="cpu", trials=(1, 2, 3)))
 
 
+VIDEO = SearchSpace("video", (Choice("op", "op", ("a", "b")),), proxy_task="video")
+
+
+def test_the_reward_without_a_word_is_the_task_s_own():
+    def reward(space, **values):
+        return resolve(SearchSettings(space=space, device="cpu", **values)).reward
+
+    assert reward("fcos_decoder") == reward("fake_tasks:TOY") == "loss"
+    assert reward("test_nas_settings:VIDEO") == "metric"
+    assert reward("test_nas_settings:VIDEO", reward="loss") == "loss"
+    assert reward("fcos_fpn", reward="metric") == "metric"
+
+
+def test_a_static_network_is_for_video_alone():
+    settings = SearchSettings(space="test_nas_settings:VIDEO", device="cpu", static="arch2.pt")
+    assert task_factory(*make_plan(resolve(settings)), resolve(settings), None).args[2].static == settings.static
+    with pytest.raises(InputError, match=r"setting 'static' is for video spaces, and 'fcos_fpn' is none; leave it out"):
+        resolve(settings.changed(space="fcos_fpn"))
+
+
+def test_the_record_of_a_run_from_before_a_setting_has_its_default(tmp_path):
+    write_record(tmp_path, RunRecord(resolve(SearchSettings(device="cpu", seed=3))))
+    lines = (tmp_path / "run.yaml").read_text().splitlines()
+    older = [line for line in lines if line.strip().partition(":")[0] not in ("early_stopping", "static")]
+    assert len(lines) - len(older) == 2
+    (tmp_path / "run.yaml").write_text("\n".join(older))
+    settings = read_record(tmp_path).settings
+    assert (settings.seed, settings.early_stopping, settings.static) == (3, True, None)
+
+
 def test_a_space_of_ones_own_is_one_stage():
     (stage,) = make_plan(resolve(SearchSettings(space="fake_tasks:TOY", device="cpu", trials=9)))
     assert (stage.name, stage.trials, len(stage.space)) == ("toy", 9, 3)
     with pytest.raises(InputError, match=r"there is no search space 'fcos_fnp'; known: .*; did you mean 'fcos_fpn'"):
-        make_plan(resolve(SearchSettings(space="fcos_fnp", device="cpu")))
+        resolve(SearchSettings(space="fcos_fnp", device="cpu"))
+
+
+PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
+
+
+@given(st.dictionaries(PRINTABLE, PRINTABLE | st.from_regex(r"[0-9]{1,9}[eE][0-9]{1,6}", fullmatch=True)))
+def test_texts_that_look_like_numbers_stay_texts(content):
+    assert load_yaml(dump_yaml(content), "here") == content
+
+
+def test_a_fingerprint_of_digits_and_one_e_is_read_back():
+    assert load_yaml(dump_yaml({"features": "683216167e358399"}), "here") == {"features": "683216167e358399"}

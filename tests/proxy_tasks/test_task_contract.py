@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import re
 
 import numpy as np
 import pytest
@@ -9,16 +10,23 @@ import torch
 
 import proxy_tasks
 import search_spaces
-from proxy_tasks import Interim, Score, TaskOptions
+from proxy_tasks import Interim, ProxyTask, Score, TaskOptions
 
 # task, space, settings small enough for a test
 SMALL_FCOS = {"crop": 64, "batch_size": 8, "iterations": 3, "width": "16-32", "pretrain_iterations": 2}
+SMALL_VIDEO = {
+    **{"long_side": 32, "crop_height": 32, "crop_width": 32, "width": 8},
+    **{"batch_size": 32, "epochs": 1, "pretrain_iterations": 2, "pretrain_batch_size": 4},
+}
 CASES = [
     ("fcos", "fcos_fpn", SMALL_FCOS),
     ("fcos", "fcos_fpn_c2", SMALL_FCOS),
     ("fcos", "fcos_head", SMALL_FCOS),
     ("fcos", "fcos_decoder", SMALL_FCOS),
+    ("video", "video_cell", SMALL_VIDEO),
+    ("video", "video_cell_4", SMALL_VIDEO),
 ]
+METRIC = {"fcos": "ap", "video": "score"}
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +53,7 @@ def prepared(case, cache_dir, **options):
 def last(task, architecture):
     items = list(task.evaluate(architecture))
     assert all(isinstance(item, Interim) for item in items[:-1])
+    assert all(0 < item.step < item.steps and math.isfinite(item.reward) for item in items[:-1])
     assert isinstance(items[-1], Score)
     return items[-1]
 
@@ -55,6 +64,15 @@ pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case[1])
 def test_every_task_is_registered_and_here(case):
     assert {name for name, _, _ in CASES} == set(proxy_tasks.names())
     assert search_spaces.get(case[1]).proxy_task == case[0]
+
+
+def test_opening_the_data_builds_nothing_and_tells_them_in_one_line(case, cache_dir, tmp_path):
+    task = make(case, str(tmp_path))
+    assert isinstance(task, ProxyTask)
+    data = task.open_data()
+    assert re.fullmatch(r"\S.*\d+ (image|frame).*", data.describe())
+    assert data.fingerprint == prepared(case, cache_dir).fingerprints()["data"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_score_is_whole_and_finite(case, cache_dir):
@@ -97,7 +115,7 @@ def test_a_second_preparation_builds_nothing(case, cache_dir):
 def test_the_metric_as_reward(case, cache_dir):
     task = prepared(case, cache_dir, reward="metric")
     score = last(task, task.space.sample(np.random.default_rng(3)))
-    assert score.reward == score.metrics["ap"]
+    assert score.reward == score.metrics[METRIC[case[0]]]
     assert 0 <= score.reward <= 1
     assert "loss" in score.metrics
 

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from search_spaces import InputError
-from search_spaces.aggregations import AGGREGATIONS, make_aggregation, resize
+from search_spaces.aggregations import make_aggregation, resize
+from search_spaces.options import AGGREGATIONS
 
 ALL = (*AGGREGATIONS, "concat_interleaved")
 C = 4

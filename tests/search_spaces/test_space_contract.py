@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -63,6 +63,7 @@ def test_registered_under_its_own_name(name):
 
 
 @every_space
+@settings(deadline=None)
 @given(data=st.data())
 def test_json_round_trip(name, data):
     architecture = data.draw(architectures(name))
@@ -73,6 +74,7 @@ def test_json_round_trip(name, data):
 
 
 @every_space
+@settings(deadline=None)
 @given(data=st.data())
 def test_canonical_form_is_idempotent_and_keeps_the_key(name, data):
     architecture = data.draw(architectures(name))

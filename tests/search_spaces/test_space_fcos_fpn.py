@@ -12,7 +12,9 @@ from torch import nn
 from experiments import published
 from search_spaces import InputError, get
 from search_spaces.complexity import COUNTING
-from search_spaces.fcos_fpn import FCOS_FPN, FCOS_FPN_C2, SearchedFPN, StandardFPN
+from search_spaces.fcos_fpn import FCOS_FPN, FCOS_FPN_C2
+from search_spaces.fcos_fpn_modules import SearchedFPN
+from search_spaces.fcos_modules import StandardFPN
 
 SPACES = (FCOS_FPN, FCOS_FPN_C2)
 NAMES = ("C2", "C3", "C4", "C5")

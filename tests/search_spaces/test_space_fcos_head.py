@@ -3,14 +3,16 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.models.detection import FCOS, fcos
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from experiments import published
-from search_spaces.fcos_head import FCOS_HEAD, SearchedHead, StandardHead
+from search_spaces.fcos_head import FCOS_HEAD
+from search_spaces.fcos_head_modules import SearchedHead
+from search_spaces.fcos_modules import StandardHead
 
 OPERATIONS = FCOS_HEAD.choices[0].options
 
@@ -52,12 +54,14 @@ def test_number_of_networks():
 tokens = st.tuples(*[st.integers(0, len(c.options) - 1) for c in FCOS_HEAD.choices]).map(FCOS_HEAD.architecture)
 
 
+@settings(deadline=None)
 @given(tokens, tokens)
 def test_a_key_stands_for_a_network(one, other):
     assert layers_of(one.canonical) == layers_of(one)
     assert (one.key == other.key) == (layers_of(one) == layers_of(other))
 
 
+@settings(deadline=None)
 @given(st.permutations(["conv1x1", "dconv3x3", "conv3x3", "skip", "skip", "skip"]), st.integers(0, 6))
 def test_skips_may_stand_anywhere(operations, share):
     one = head_of(*operations, share=share)

@@ -7,15 +7,12 @@ from torch import nn
 
 from search_spaces import InputError
 from search_spaces.operations import (
-    FPN_OPERATIONS,
-    HEAD_OPERATIONS,
-    OPERATIONS,
-    VIDEO_OPERATIONS,
     DepthwiseConv2d,
     batch_norm,
     group_norm,
     make_operation,
 )
+from search_spaces.options import FPN_OPERATIONS, HEAD_OPERATIONS, OPERATIONS, VIDEO_OPERATIONS
 
 TAPS = {
     "sep3x3": (-1, 0, 1),

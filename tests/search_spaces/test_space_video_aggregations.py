@@ -4,9 +4,8 @@ import torch.nn.functional as F
 
 from search_spaces import InputError
 from search_spaces.complexity import count
+from search_spaces.options import COMMUTATIVE, VIDEO_AGGREGATIONS
 from search_spaces.video_aggregations import (
-    COMMUTATIVE,
-    VIDEO_AGGREGATIONS,
     BilinearSampling,
     PairConv3d,
     Predictive,

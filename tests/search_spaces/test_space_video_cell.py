@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from search_spaces import InputError
 from search_spaces.complexity import COUNTING, count
-from search_spaces.video_aggregations import COMMUTATIVE
+from search_spaces.options import COMMUTATIVE
 from search_spaces.video_cell import INPUTS, VIDEO_CELL, VIDEO_CELL_4
 
 SPACES = (VIDEO_CELL, VIDEO_CELL_4)

@@ -1,0 +1,124 @@
+"""One full training as a folder: what it is of, its checkpoint, the weights it ended with, and its figures.
+
+``job.json`` is written first and says what the folder is for: a resumed job must be the same one. ``result.json`` is
+written last, so a folder that has it is finished.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from experiments.recipes import Recipe
+from experiments.training import write_whole
+from proxy_tasks.weights import serialised
+from search_spaces import Architecture, InputError
+
+__all__ = ["JOB_FORMAT", "JobOptions", "open_job", "read_result", "save_weights", "write_result"]
+
+JOB_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What every full training is told beside its recipe.
+
+    Args:
+        data: the dataset's folder; None is the built-in one.
+        device: a torch device.
+        seed: of the initial weights, the order and the augmentation.
+        iterations: steps instead of the recipe's ``epochs``; a video recipe's ``cell_epochs`` come before them.
+        workers: processes that decode images beside the training.
+        backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
+        static: weights of a trained static network.
+        pictures: of how many frames to draw the predictions.
+    """
+
+    data: str | None = None
+    device: str = "cpu"
+    seed: int = 0
+    iterations: int | None = None
+    workers: int = 0
+    backbone_weights: str = "default"
+    static: str | None = None
+    pictures: int = 0
+
+
+def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Recipe, **parts: Any) -> None:
+    """Makes the folder, or checks that it holds this very job.
+
+    Args:
+        folder: where.
+        resume: whether it may be there already.
+        architecture: what is trained.
+        recipe: how.
+        parts: whatever else the outcome depends on.
+
+    Raises:
+        InputError: the folder is there and ``resume`` is not asked for, or it holds another job.
+    """
+    job = json.loads(
+        json.dumps(
+            {
+                "format": JOB_FORMAT,
+                "space": architecture.space,
+                "choices": architecture.named,
+                "recipe": {"kind": type(recipe).__name__, **asdict(recipe)},
+                **parts,
+            }
+        )
+    )
+    path = folder / "job.json"
+    if not path.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, json.dumps(job, indent=1).encode())
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {error.strerror}") from error
+        return
+    if not resume:
+        raise InputError(f"{folder} holds a training already; choose another --out, or go on with it by --resume")
+    for name, value in _flat(_read(path)).items():
+        if _flat(job).get(name) != value:
+            raise InputError(
+                f"{path}: the training there has {name} = {value!r}, but {_flat(job).get(name)!r} is asked for"
+            )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = int(content["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+    if version > JOB_FORMAT:
+        raise InputError(f"{path}: format {version} is newer than this version reads ({JOB_FORMAT})")
+    return content
+
+
+def _flat(job: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in job.items():
+        flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def write_result(folder: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes ``result.json`` and returns its content."""
+    content = {"format": JOB_FORMAT, **figures}
+    write_whole(folder / "result.json", json.dumps(content, indent=1).encode())
+    return content
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What `write_result` wrote, None where the job is not finished."""
+    path = folder / "result.json"
+    return _read(path) if path.exists() else None
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Writes a network's state dict, safetensors, in one step."""
+    write_whole(path, serialised(network))

@@ -1,0 +1,66 @@
+"""Rewards and metrics trial by trial, and reward against size and cost."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from nas.analysis.stage import StageTrials
+from nas.analysis.tables import table
+
+__all__ = ["metrics", "on_front", "pareto", "rewards"]
+
+RUNNING = 50  # rewards that a running mean is of
+
+
+def rewards(stage: StageTrials) -> pd.DataFrame:
+    """The table ``rewards`` of one stage."""
+    frame = stage.frame
+    full = frame.reward[frame.full]
+    done = frame.reward[stage.done]
+    frame = frame.assign(
+        stage=stage.name,
+        running_mean=full.rolling(RUNNING, min_periods=1).mean().reindex(frame.index).ffill(),
+        best_so_far=done.cummax().reindex(frame.index).ffill(),
+    )
+    return table("rewards", frame[frame.status != "running"])
+
+
+def metrics(stage: StageTrials) -> pd.DataFrame:
+    """The table ``metrics`` of one stage."""
+    figures = pd.DataFrame(stage.metrics, index=stage.frame.index, dtype=float)
+    stacked = pd.Series(figures.stack(future_stack=True), name="value")
+    values = stacked.dropna().rename_axis(["row", "metric"]).reset_index()
+    own = stage.frame.loc[values.row, ["trial", "number", "status"]].reset_index(drop=True)
+    return table("metrics", pd.concat([own, values], axis=1).assign(stage=stage.name))
+
+
+def pareto(stage: StageTrials) -> pd.DataFrame:
+    """The table ``pareto`` of one stage; without rows where no done trial has parameters or multiply-adds."""
+    frame = stage.frame.assign(stage=stage.name)
+    for cost in ("params", "macs"):
+        frame[cost] = [figures.get(cost, math.nan) for figures in stage.metrics]
+    frame = frame[stage.done & frame[["params", "macs"]].notna().any(axis=1).to_numpy()]
+    for cost in ("params", "macs"):
+        frame = frame.assign(**{f"{cost}_front": on_front(frame.reward.to_numpy(), frame[cost].to_numpy())})
+    return table("pareto", frame)
+
+
+def on_front(reward: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """The Pareto front of high reward at low cost.
+
+    Args:
+        reward: float (n,), finite.
+        cost: float (n,); a NaN is on no front.
+
+    Returns:
+        bool (n,): whether no other point is at least as good in both and better in one.
+    """
+    front = np.zeros(len(reward), dtype=bool)
+    last = (-math.inf, math.nan)
+    for i in np.lexsort((-reward, cost)):
+        point = (reward[i], cost[i])
+        if not math.isnan(cost[i]) and (reward[i] > last[0] or point == last):
+            front[i] = True
+            last = point
+    return front

@@ -1,0 +1,73 @@
+"""An analysis on the terminal: settings, best architectures, failures by reason, what was sampled."""
+
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from nas.analysis.tables import Analysis
+
+__all__ = ["show"]
+
+
+def show(analysis: Analysis, console: Console) -> None:
+    """Prints the settings in three lines, the best five, the failures by reason and the sampled options.
+
+    Args:
+        analysis: of one run.
+        console: without markup, since names are a user's.
+    """
+    for line in (analysis.name, *analysis.settings):
+        console.print(line, soft_wrap=True)
+    if analysis.best:
+        console.print(_best(analysis))
+    else:
+        console.print("No trial is done yet, so there is no best architecture.")
+    if "failures" in analysis.notes:
+        console.print(analysis.notes["failures"])
+    else:
+        console.print(_failures(analysis))
+    for stage in analysis.stages:
+        console.print(_sampled(analysis, stage))
+
+
+def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(title=title)
+    for name in left:
+        table.add_column(name, overflow="fold")
+    for name in right:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _best(analysis: Analysis) -> Table:
+    table = _table(f"the best {len(analysis.best)}", ("key",), ("rank", "reward", "parameters", "MACs", "trials"))
+    for best in analysis.best:
+        last = best.trials[-1]
+        sizes = [_amount(last.metrics.get(name), *unit) for name, unit in _UNITS.items()]
+        trials = " + ".join(str(trial.trial) for trial in best.trials)
+        table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *sizes, trials)
+    return table
+
+
+_UNITS = {"params": (1e6, "M"), "macs": (1e9, "G")}
+
+
+def _amount(value: float | None, unit: float, name: str) -> str:
+    return "" if value is None or math.isnan(value) else f"{value / unit:.3f} {name}"
+
+
+def _failures(analysis: Analysis) -> Table:
+    table = _table("failures by reason", ("stage", "status", "reason"), ("count",))
+    for row in analysis.tables["failures"].to_dict("records"):
+        table.add_row(row["stage"], row["status"], row["reason"], str(row["count"]))
+    return table
+
+
+def _sampled(analysis: Analysis, stage: str) -> Table:
+    table = _table(f"{stage}: options sampled", ("kind", "option"), ("count", "share", "if uniform"))
+    proportions = analysis.tables["proportions"]
+    for row in proportions[proportions.stage == stage].to_dict("records"):
+        shares = [f"{row[name]:.1%}" for name in ("share", "expected")]
+        table.add_row(row["kind"], row["option"], str(row["count"]), *shares)
+    return table

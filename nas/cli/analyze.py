@@ -1,0 +1,78 @@
+"""``nas-analyze``: the statistics of one run, or of several against each other."""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from nas.cli.errors import exit_status
+from search_spaces.errors import InputError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``nas-analyze`` and returns its exit status."""
+    return exit_status("nas-analyze", lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nas-analyze",
+        description="Show what a search sampled, learnt and found, and write a report with plots and tables. The run is"
+        " only read; it may be finished, interrupted or still going.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs",
+        metavar="RUN",
+        nargs="+",
+        help="a run's directory; several are laid over each other, a random one as the others' baseline",
+    )
+    parser.add_argument("--out", metavar="DIR", help="where to (default: RUN/report, of several runs report)")
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    given = _parser().parse_args(arguments)
+
+    from rich.console import Console
+
+    from nas.analysis import report
+    from nas.analysis.analysing import analyse, names_apart
+    from nas.analysis.tables import write_tables
+    from nas.analysis.terminal import show
+    from nas.run import Run
+
+    names = names_apart(given.runs)
+    runs = [Run(path) for path in given.runs]
+    for run in runs:
+        if not run.contents().trials:
+            raise InputError(f"the run {run.path} has no trial yet")
+    out = Path(given.out) if given.out else runs[0].path / "report" if len(runs) == 1 else Path("report")
+    _check_folder(out)
+    console = Console(markup=False, highlight=False, emoji=False)
+    analyses = []
+    for run, name in zip(runs, names, strict=True):
+        analyses.append(analyse(run, name))
+        show(analyses[-1], console)
+    try:
+        write_tables(analyses, out)
+        report.write(analyses, out)
+    except OSError as error:
+        raise InputError(f"cannot write the report to {out}: {error.strerror or error}") from error
+    console.print(f"The report is {out / 'report.html'}", soft_wrap=True)
+
+
+def _check_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write the report to {out}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""``nas-promote``: trains in full what a search found or a publication gives."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nas.cli.errors import exit_status
+from nas.settings import read_pair
+from search_spaces.errors import InputError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``nas-promote`` and returns its exit status."""
+    return exit_status("nas-promote", lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nas-promote",
+        description="Train architectures in full and measure them.",
+        epilog="Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted (go on with --resume).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("what", metavar="RUN|ARCHITECTURE.json|PUBLISHED-NAME", help="what is trained")
+    parser.add_argument("--recipe", required=True, metavar="NAME|FILE.yaml", help="how; see experiments/recipes")
+    parser.add_argument("--data", metavar="PATH", help="data set (layout recognised); the built-in one without it")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="of a run: its K best (default: 1)")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="steps instead of the recipe's epochs (of a video recipe: end to end, after cell_epochs)",
+    )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images (default: 0)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order, augmentation (default: 0)")
+    parser.add_argument(
+        "--backbone-weights",
+        default="default",
+        metavar="default|none|FILE",
+        help="the encoder's at the start (default: default, which downloads ImageNet's)",
+    )
+    parser.add_argument("--static", metavar="FILE", help="weights of a trained static network to start from")
+    parser.add_argument("--pictures", type=int, default=0, metavar="N", help="draw the predictions of N test frames")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="recipe settings")
+    parser.add_argument("--out", metavar="DIR", help="where to (default: RUN/promoted, or promoted)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted or killed training")
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    given = _parser().parse_args(arguments)
+    for name, least in (("top", 1), ("iterations", 1), ("workers", 0), ("seed", 0), ("pictures", 0)):
+        value = getattr(given, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name} must be a whole number of at least {least}, got {value}")
+    changes = dict(read_pair("--set", text) for text in given.set)
+
+    from experiments.jobs import JobOptions
+    from nas.plan import find_device
+    from nas.promoting import promote
+
+    options = JobOptions(
+        data=given.data,
+        device=find_device(given.device),
+        seed=given.seed,
+        iterations=given.iterations,
+        workers=given.workers,
+        backbone_weights=given.backbone_weights,
+        static=given.static,
+        pictures=given.pictures,
+    )
+    promote(given.what, given.recipe, options, changes=changes, top=given.top, out=given.out, resume=given.resume)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

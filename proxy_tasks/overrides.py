@@ -1,0 +1,56 @@
+"""Changing single settings of a preset or a recipe, by name, each with its type checked."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from search_spaces import InputError
+
+__all__ = ["overridden", "require"]
+
+Settings = TypeVar("Settings")
+
+
+def overridden(settings: Settings, values: Mapping[str, Any], whose: str) -> Settings:
+    """``settings``, a dataclass of numbers and texts, with ``values`` instead of its own.
+
+    Args:
+        settings: whose fields' present values give the types.
+        values: by name; a text is read as a number where a number is needed.
+        whose: for messages: ``"the FCOS proxy task"``.
+
+    Raises:
+        InputError: no such setting, or a value of the wrong type.
+    """
+    known = {item.name: type(getattr(settings, item.name)) for item in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    checked = {}
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise InputError(f"{whose} has no setting {name!r}; known: {', '.join(known)}{hint}")
+        checked[name] = _typed(name, value, known[name])
+    return dataclasses.replace(settings, **checked)  # type: ignore[type-var]
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    try:
+        if kind is not str and (isinstance(value, bool) or not math.isfinite(float(value))):
+            raise ValueError(value)
+        if kind is int and float(value) != int(float(value)):
+            raise ValueError(value)
+        return int(float(value)) if kind is int else kind(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"setting {name!r} takes a value of type {kind.__name__}, got {value!r}") from error
+
+
+def require(settings: object, positive: Iterable[str] = (), not_negative: Iterable[str] = ()) -> None:
+    """Raises `InputError` where one of these numbers is out of range."""
+    for name in positive:
+        if not getattr(settings, name) > 0:
+            raise InputError(f"setting {name!r} must be positive, got {getattr(settings, name)}")
+    for name in not_negative:
+        if not getattr(settings, name) >= 0:
+            raise InputError(f"setting {name!r} must not be negative, got {getattr(settings, name)}")

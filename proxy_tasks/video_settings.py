@@ -1,0 +1,77 @@
+"""The video proxy task's settings under each preset."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.overrides import overridden, require
+from search_spaces import InputError
+
+__all__ = ["VideoSettings", "video_settings"]
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSettings:
+    """One proxy task.
+
+    Args:
+        long_side: frames are reduced to this, pixels; never enlarged.
+        crop_height: of the crop, one place a clip, pixels; frames that are lower are not padded.
+        crop_width: as the height.
+        batch_size: sequences in a training step.
+        epochs: passes over meta-train's sequences in a trial.
+        learning_rate: Adam's.
+        width: channels of the static decoder and of the cell.
+        backbone: its name.
+        pretrain_iterations: steps of the static network's training, where no trained one is given.
+        pretrain_batch_size: frames in such a step.
+        pretrain_learning_rate: AdamW's peak rate under the one-cycle schedule.
+    """
+
+    long_side: int
+    crop_height: int
+    crop_width: int
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    width: int
+    backbone: str
+    pretrain_iterations: int
+    pretrain_batch_size: int
+    pretrain_learning_rate: float
+
+
+# thesis 6.4.1, for CamVid (whose frames are smaller than the published crop of 600) and for Cityscapes
+_CAMVID = VideoSettings(480, 600, 600, 48, 20, 8e-3, 64, "mobilenet_v2", 12000, 16, 4e-3)
+_CITYSCAPES = VideoSettings(1024, 512, 512, 48, 10, 8e-3, 64, "mobilenet_v2", 12000, 16, 4e-3)
+_DEMO = VideoSettings(128, 128, 128, 24, 10, 8e-3, 32, "tiny", 240, 16, 4e-3)
+
+
+def video_settings(preset: str, space: str, backbone: str | None, overrides: Mapping[str, Any]) -> VideoSettings:
+    """The preset's settings with the user's changes.
+
+    Args:
+        preset: ``demo`` or ``paper``.
+        space: its name: ``video_cell_4`` has the published settings of Cityscapes, any other those of CamVid.
+        backbone: its name; None is the preset's.
+        overrides: settings by name.
+
+    Raises:
+        InputError: no such preset, setting or backbone; a value of the wrong type or out of range.
+    """
+    presets = {"paper": _CITYSCAPES if space == "video_cell_4" else _CAMVID, "demo": _DEMO}
+    if preset not in presets:
+        raise InputError(f"there is no preset {preset!r}; known: {', '.join(presets)}")
+    if backbone is not None:
+        overrides = {"backbone": backbone, **overrides}
+    settings = overridden(presets[preset], overrides, "the video proxy task")
+    if settings.backbone not in BACKBONES:
+        raise InputError(f"there is no backbone {settings.backbone!r}; known: {', '.join(BACKBONES)}")
+    positive = ("batch_size", "epochs", "learning_rate", "width", "pretrain_batch_size", "pretrain_learning_rate")
+    require(settings, positive, not_negative=("pretrain_iterations",))
+    for name in ("long_side", "crop_height", "crop_width"):
+        value = getattr(settings, name)
+        if value < 32:
+            raise InputError(f"setting {name!r} must be at least 32 pixels (the backbone's stride), got {value}")
+    return settings
