@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
+ONNX = ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"]
 ROOMS = ("nas", "search_spaces", "controllers", "proxy_tasks", "experiments")
 
 setup(
@@ -27,7 +28,7 @@ setup(
         "matplotlib>=3.8",
         "numpy>=1.26",
         "pandas>=2.2",
-        "pillow>=10",
+        "pillow>=10.1",
         "pyyaml>=6",
         "rich>=13.7",
         "safetensors>=0.4.3",
@@ -35,14 +36,17 @@ setup(
         "tensorboard>=2.16",
     ],
     extras_require={
-        "onnx": ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"],
+        "onnx": ONNX,
         "test": [
+            *ONNX,
             "hypothesis>=6.100",
             "mypy>=1.11",
             "pandas-stubs",
             "pytest>=8.2",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "selenium>=4.20",
             "types-PyYAML",
         ],
     },

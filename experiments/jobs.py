@@ -13,9 +13,9 @@ from typing import Any
 from torch import nn
 
 from experiments.recipes import Recipe
-from experiments.training import write_whole
 from proxy_tasks.weights import serialised
 from search_spaces import Architecture, InputError
+from search_spaces.files import write_whole
 
 __all__ = ["JOB_FORMAT", "JobOptions", "open_job", "read_result", "save_weights", "write_result"]
 
@@ -75,7 +75,7 @@ def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Rec
     if not path.exists():
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(job, indent=1).encode())
+            write_whole(path, json.dumps(job, indent=1))
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}") from error
         return
@@ -109,7 +109,7 @@ def _flat(job: Mapping[str, Any]) -> dict[str, Any]:
 def write_result(folder: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
     """Writes ``result.json`` and returns its content."""
     content = {"format": JOB_FORMAT, **figures}
-    write_whole(folder / "result.json", json.dumps(content, indent=1).encode())
+    write_whole(folder / "result.json", json.dumps(content, indent=1))
     return content
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import signal
 import threading
 import time
@@ -16,8 +15,9 @@ from torch import Tensor
 
 from proxy_tasks.task import Diverged
 from search_spaces import InputError
+from search_spaces.files import write_whole
 
-__all__ = ["Training", "read_checkpoint", "run", "write_whole"]
+__all__ = ["Training", "read_checkpoint", "run"]
 
 CHECKPOINT_FORMAT = 1
 SAVE_EVERY = 60.0  # seconds between checkpoints: what a kill costs, and one step
@@ -134,16 +134,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f" ({CHECKPOINT_FORMAT})"
         )
     return content
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file in one step: a kill leaves the old content or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 from nas.settings import SearchSettings, dump_yaml, load_yaml
 from search_spaces import InputError
+from search_spaces.files import write_whole
 
-__all__ = ["RUN_FORMAT", "RunRecord", "lock_run", "read_record", "write_atomically", "write_record"]
+__all__ = ["RUN_FORMAT", "RunRecord", "lock_run", "read_record", "write_record"]
 
 RUN_FORMAT = 1
 
@@ -43,19 +44,6 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file in one step: a reader, or a run killed meanwhile, sees the old text or the new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_record(run: Path, record: RunRecord) -> None:
     """Writes ``run.yaml``."""
     content = {
@@ -64,7 +52,7 @@ def write_record(run: Path, record: RunRecord) -> None:
         "versions": record.versions,
         "fingerprints": record.fingerprints,
     }
-    write_atomically(run / "run.yaml", dump_yaml(content))
+    write_whole(run / "run.yaml", dump_yaml(content))
 
 
 def read_record(run: Path) -> RunRecord:

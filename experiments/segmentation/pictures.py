@@ -1,6 +1,6 @@
 """Segmentations as pictures: classes as colours, images side by side under their captions, a legend."""
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from proxy_tasks.data.video import VOID
+from search_spaces.files import write_whole
 
 __all__ = ["colour", "legend", "strip", "write_png"]
 
@@ -80,13 +81,9 @@ def legend(classes: Sequence[str], palette: Palette) -> Image.Image:
 
 def write_png(image: Image.Image, path: Path) -> None:
     """Writes a PNG in one step: a reader, or a run killed meanwhile, sees no half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            image.save(file, format="PNG")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue())
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

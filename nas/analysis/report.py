@@ -16,7 +16,7 @@ from nas.analysis.panels import COMPLEXITY
 from nas.analysis.tables import Analysis
 from nas.analysis.views import View, best_view, view
 from nas.drawing import draw
-from nas.run_directory import write_atomically
+from search_spaces.files import write_whole
 
 __all__ = ["write"]
 
@@ -165,7 +165,7 @@ def write(analyses: Sequence[Analysis], out: Path) -> None:
         footer=f"Written {datetime.now():%Y-%m-%d %H:%M} by nas-analyze, dense-nas {_version()}. Beside this page: the"
         " numbers behind every plot as tables/NAME.csv, and the plots as plots/NAME.png and .svg.",
     )
-    write_atomically(out / "report.html", page)
+    write_whole(out / "report.html", page)
 
 
 def _asset(kind: str) -> str:

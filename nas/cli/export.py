@@ -172,10 +172,10 @@ def _write(name: str, found: _Found, out: Path, exported: "Exported | None", cli
     path = out / f"{found.name}.{ENDINGS[name]}"
     if name in ("json", "svg"):
         from nas.drawing import draw
-        from nas.run_directory import write_atomically
+        from search_spaces.files import write_whole
 
         text = draw(found.architecture) if name == "svg" else found.architecture.to_json(**found.provenance)
-        write_atomically(path, text)
+        write_whole(path, text)
         print(path)
     elif name == "png":
         from nas.drawing import write_png

@@ -3,9 +3,9 @@
 import pprint
 from pathlib import Path
 
-from experiments.training import write_whole
 from nas.exporting.networks import Exported
 from proxy_tasks.weights import serialised
+from search_spaces.files import write_whole
 
 __all__ = ["write_torch"]
 
@@ -54,5 +54,5 @@ def write_torch(exported: Exported, folder: Path) -> list[Path]:
         options=pprint.pformat(exported.options, sort_dicts=False, width=100),
     )
     write_whole(weights, serialised(exported.network))
-    write_whole(module, text.encode())
+    write_whole(module, text)
     return [weights, module]

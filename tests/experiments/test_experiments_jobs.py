@@ -254,7 +254,7 @@ def fsync(file):
         os.kill(os.getpid(), 9)
     whole(file)
 
-training.os.fsync = fsync
+os.fsync = fsync
 folder, data, static, cell, recipe = sys.argv[1:]
 asked = JobOptions(data=data, static=static, iterations=3)
 train_video(Path(folder), Architecture.from_json(cell), VideoRecipe(**eval(recipe)), asked, False, print)

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from experiments import training
-from experiments.training import read_checkpoint, run, write_whole
+from experiments.training import read_checkpoint, run
 from proxy_tasks.task import Diverged
 from search_spaces import InputError
+from search_spaces.files import write_whole
 
 
 class Walk:
@@ -80,7 +81,7 @@ def while_writing(name, nth):
                 die()
             whole(file)
 
-        training.os.fsync = fsync
+        os.fsync = fsync
         return Walk()
 
     return arm
@@ -260,7 +261,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
     def full(file):
         raise OSError(28, "no space left on device")
 
-    monkeypatch.setattr(training.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"

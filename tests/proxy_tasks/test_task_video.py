@@ -346,7 +346,7 @@ def _hang_at(stage, place):
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_killed_preparation_is_made_good_by_the_next(task, tmp_path, stage):
-    builder = multiprocessing.get_context("fork").Process(target=_hang_at, args=(stage, tmp_path))
+    builder = multiprocessing.get_context("spawn").Process(target=_hang_at, args=(stage, tmp_path))
     builder.start()
     while not (tmp_path / "hanging").exists():
         assert builder.is_alive()
