@@ -95,7 +95,7 @@ def _corners(
     up_right, down_right = up * (x - x0), down * (x - x0)
     shares = torch.stack((up - up_right, up_right, down - down_right, down_right))
     # stacked first and transposed once: a stack along the last dimension is several times slower
-    return rows.view(4, -1).t().contiguous(), shares.view(4, -1).t().contiguous()
+    return rows.reshape(4, -1).t().contiguous(), shares.reshape(4, -1).t().contiguous()
 
 
 class DeformConv3x3(nn.Module):

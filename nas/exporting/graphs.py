@@ -170,7 +170,8 @@ class FollowingFrame(FirstFrame):
         self, images: Tensor, previous_C5: Tensor, previous_dec: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(N, 3, H, W) and the state -> class scores and the new state."""
-        logits, (c5, dec) = self.network.following(self.normalised(images), (previous_C5, previous_dec))
+        state = _of_stride(previous_C5, images, 32), _of_stride(previous_dec, images, 8)
+        logits, (c5, dec) = self.network.following(self.normalised(images), state)
         return logits, c5, dec
 
     def arguments(self, clip: Tensor) -> tuple[Tensor, ...]:
@@ -178,6 +179,12 @@ class FollowingFrame(FirstFrame):
         with torch.no_grad():
             _, state = self.network.first(self.normalised(clip[0]))
         return (clip[1], *state)
+
+
+def _of_stride(x: Tensor, images: Tensor, stride: int) -> Tensor:
+    """``x`` itself, in an operation that tells an exporter how its size follows from that of the images."""
+    height, width = ((size - 1) // stride + 1 for size in images.shape[-2:])
+    return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def graphs_of(network: nn.Module) -> list[Graph]:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.training import write_whole
 from nas.errors import SearchFailed
 from nas.exporting.graphs import Graph, graphs_of
 from nas.exporting.networks import Exported
+from search_spaces.files import write_whole
 
 __all__ = [
     "OPSET",
@@ -103,14 +103,15 @@ def export(graph: Graph, exported: Exported) -> bytes:
                 opset_version=OPSET,
                 dynamo=True,
                 custom_translation_table=translations(),
-                optimize=False,  # its rewriting takes minutes on a head without shared weights; runtimes do it themselves
+                optimize=False,  # its rewriting takes minutes where no weights are shared; runtimes rewrite anyway
                 verbose=False,
             )
             assert program is not None
             optimizer.fold_constants(program.model)
             optimizer.remove_unused_nodes(program.model)
     except torch.onnx.OnnxExporterError as error:
-        raise ExportFailed(f"torch cannot export {exported.name} to ONNX: {error}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ExportFailed(f"torch cannot export {exported.name} to ONNX: {reason}") from error
     _describe(program.model, graph, exported)
     content: bytes = program.model_proto.SerializeToString()
     return content
@@ -141,10 +142,11 @@ def session(model: bytes) -> Any:
 
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """What `torch.onnx.export` is to make of the project's own operators: suppression is ONNX's."""
+    """Operators that `torch.onnx.export` does not know, or takes apart, and what ONNX has for them."""
+    from onnxscript import FLOAT, INT64
     from onnxscript import opset20 as op
 
-    def translated(boxes: Any, scores: Any, overlap: float, least: float, most: int) -> tuple[Any, Any]:
+    def suppression(boxes: Any, scores: Any, overlap: float, least: float, most: int) -> tuple[Any, Any]:
         table = op.Transpose(scores, perm=[0, 2, 1])  # (N, C, L)
         limits = op.Constant(value_ints=[most]), op.Constant(value_floats=[overlap]), op.Constant(value_floats=[least])
         chosen = op.NonMaxSuppression(boxes, table, *limits)  # rows of image, class, location
@@ -156,7 +158,13 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         found = op.Greater(best, op.Constant(value_float=0.0))
         return best, op.Where(found, places, op.Constant(value_ints=[0]))
 
-    return {torch.ops.dense_nas.best_detections.default: translated}
+    def affine_grid(theta: FLOAT, size: INT64, align_corners: bool) -> Any:
+        return op.AffineGrid(theta, size, align_corners=int(align_corners))
+
+    return {
+        torch.ops.dense_nas.best_detections.default: suppression,
+        torch.ops.aten.affine_grid_generator.default: affine_grid,  # taken apart, it keeps the example's size
+    }
 
 
 def _describe(model: Any, graph: Graph, exported: Exported) -> None:

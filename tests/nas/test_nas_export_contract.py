@@ -1,0 +1,276 @@
+"""Every format for every registered space and every published architecture; a new one joins by its name.
+
+The weights are drawn wide, batch norm statistics included: with those a network starts from, offsets of deformable
+convolutions are zero and class scores constant, so that a wrong graph would go unnoticed.
+"""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+from torch import nn
+
+import nas
+import search_spaces
+from experiments import published
+from nas.cli import export as export_command
+from nas.exporting import onnx_files
+from nas.exporting.graphs import best_detections, graphs_of
+from nas.exporting.networks import prepare
+from search_spaces import Architecture
+
+SIZES = {"backbone": "tiny", "num_classes": 3, "width": 8}
+FLAGS = [part for name, value in SIZES.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+SPACES = search_spaces.names()
+NAMES = published.names()
+FAST = "space arch2"  # the one whose ONNX graph is quickly made; the others' are slow tests
+CASES = [*(f"space {name}" for name in SPACES), *NAMES]
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+def architecture_of(case):
+    if case in NAMES:
+        return published.load(case)
+    name = case.removeprefix("space ")
+    return search_spaces.get(name).sample(np.random.default_rng([5, SPACES.index(name)]))
+
+
+def wide(network, seed=0):
+    """Fills a network with weights that show what it does, and statistics that keep its maps in bounds."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 1.5, generator=generator)
+    for name, parameter in network.named_parameters():
+        with torch.no_grad():
+            if parameter.dim() > 1:
+                parameter.normal_(0, (1 / parameter[0].numel()) ** 0.5, generator=generator)
+            elif name.endswith("bias"):
+                parameter.normal_(0, 0.1, generator=generator)
+    return network
+
+
+@pytest.fixture
+def export(tmp_path, capsys):
+    """Runs nas-export on a case with its own weights; gives the network, the folder and what was printed."""
+
+    def run(case, *formats):
+        architecture = architecture_of(case)
+        file = tmp_path / "in.json"
+        file.write_text(architecture.to_json())
+        network = wide(nas.build(architecture, backbone_weights="none", **SIZES)).eval()
+        safetensors.torch.save_file(network.state_dict(), tmp_path / "in.safetensors")
+        arguments = [case if case in NAMES else str(file), "--format", ",".join(formats), *FLAGS]
+        arguments += ["--weights", str(tmp_path / "in.safetensors"), "--out", str(tmp_path / "out")]
+        assert export_command.main(arguments) == 0, capsys.readouterr().err
+        return network, tmp_path / "out", capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def stem(case):
+    return case if case in NAMES else architecture_of(case).key
+
+
+def outputs(network, seed=1):
+    """Tensors that a network makes of random images."""
+    generator = torch.Generator().manual_seed(seed)
+    if hasattr(network, "transform"):
+        network.transform.min_size, network.transform.max_size = (96,), 128
+        with torch.inference_mode():
+            found = network([torch.rand(3, 80, 100, generator=generator), torch.rand(3, 96, 64, generator=generator)])
+        return [value for one in found for value in one.values()]
+    shape = (2, 3, 70, 90) if not hasattr(network, "following") else (2, 3, 3, 70, 90)
+    with torch.inference_mode():
+        return [network(torch.randn(shape, generator=generator))]
+
+
+def test_every_space_and_every_published_name_is_here():
+    assert len(CASES) == len(set(CASES)) == len(search_spaces.names()) + len(published.names())
+    assert set(CASES) == {f"space {name}" for name in search_spaces.SPACES.names()} | set(published.names())
+
+
+def test_every_operation_and_aggregation_is_in_one_of_the_architectures():
+    every, drawn = set(), set()
+    for name in SPACES:
+        space, named = search_spaces.get(name), architecture_of(f"space {name}").named
+        for choice in space.choices:
+            if choice.kind in ("op", "head_op", "agg"):
+                every |= {(space.proxy_task, choice.kind, option) for option in choice.options}
+                drawn.add((space.proxy_task, choice.kind, named[choice.name]))
+    assert drawn == every
+
+
+@every_case
+def test_json_pictures_and_module(case, export):
+    architecture, name = architecture_of(case), stem(case)
+    network, out, printed = export(case, "json", "svg", "png", "torch")
+    endings = ("json", "svg", "png", "safetensors", "py")
+    assert printed[:5] == [str(out / f"{name}.{ending}") for ending in endings]
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"{name}.{ending}" for ending in endings)
+    assert Architecture.load(out / f"{name}.json") == architecture
+    assert (out / f"{name}.svg").read_text().startswith("<svg ")
+    with Image.open(out / f"{name}.png") as image:
+        assert image.format == "PNG"
+
+    loaded = runpy.run_path(str(out / f"{name}.py"))["load"]()
+    assert not loaded.training
+    expected = network.state_dict()
+    state = loaded.state_dict()
+    assert list(state) == list(expected)
+    assert all(torch.equal(state[key], expected[key]) for key in expected)
+    for one, other in zip(outputs(loaded), outputs(network), strict=True):
+        assert torch.equal(one, other)
+
+
+IN_A_FRESH_PROCESS = """
+import runpy, sys, torch
+sys.path[:0] = {path!r}
+import test_nas_export_contract as suite
+torch.save(suite.outputs(runpy.run_path(sys.argv[1])["load"]()), sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("case", ["nas_fcos", "space video_cell"])
+def test_a_fresh_process_gives_the_same_outputs_bit_for_bit(case, export, tmp_path):
+    network, out, _ = export(case, "torch")
+    code = IN_A_FRESH_PROCESS.format(path=[path for path in sys.path if path])
+    command = [sys.executable, "-c", code, str(out / f"{stem(case)}.py"), str(tmp_path / "outputs.pt")]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "outputs.pt", weights_only=True)
+    expected = outputs(network)
+    assert sum(value.numel() for value in expected) > 0
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("case", [c if c == FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
+def test_onnx_agrees_with_torch_at_any_batch_and_size(case, export):
+    network, out, printed = export(case, "onnx")
+    graphs = graphs_of(network)
+    files = [out / f"{stem(case)}{graph.suffix}.onnx" for graph in graphs]
+    assert sorted(out.iterdir()) == sorted(files)
+    assert printed[::3] == [str(file) for file in files]
+    assert all("onnxruntime differs from torch by at most" in line for line in printed[2::3])
+    for graph, file in zip(graphs, files, strict=True):
+        model = onnx.load(file)
+        onnx.checker.check_model(model, full_check=True)
+        assert model.opset_import[0].version >= 19
+        facts = {item.key: item.value for item in model.metadata_props}
+        assert (facts["space"], json.loads(facts["choices"])) == (
+            architecture_of(case).space,
+            architecture_of(case).named,
+        )
+        assert [value.name for value in model.graph.input] == list(graph.inputs)
+        assert [value.name for value in model.graph.output] == list(graph.outputs)
+        content = file.read_bytes()
+        for batch, height, width in ((1, 96, 128), (3, 150, 70), (2, 64, 200)):
+            clip = torch.rand(2, batch, 3, height, width, generator=torch.Generator().manual_seed(batch))
+            apart = onnx_files.difference(graph, content, clip)
+            assert apart.relative <= 1e-3
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if architecture_of(case).definition.proxy_task == "fcos"])
+def test_a_detector_s_graph_detects_what_torchvision_s_fcos_detects(case):
+    network = wide(prepare(case, architecture_of(case), SIZES).network)
+    network.transform.min_size, network.transform.max_size = (130,), 170
+    images = torch.rand(2, 3, 130, 170, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(list(images))
+        boxes, scores, labels, *_ = graphs_of(network)[0](images)
+    for i, one in enumerate(expected):
+        count = len(one["scores"])
+        assert count > 5
+        assert (scores[i, count:] == 0).all()
+        torch.testing.assert_close(scores[i, :count], one["scores"])
+        # by box and class, since equal scores may come in any order
+        mine = torch.cat([labels[i, :count, None].float(), boxes[i, :count]], dim=1)
+        theirs = torch.cat([one["labels"][:, None].float(), one["boxes"]], dim=1)
+        assert (theirs[:, None] - mine).abs().amax(dim=2).amin(dim=1).max() < 1e-2
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if architecture_of(case).definition.proxy_task == "video"])
+def test_a_segmentation_network_s_graphs_are_the_network_frame_by_frame(case):
+    network = wide(prepare(case, architecture_of(case), SIZES).network)
+    clip = torch.rand(2, 2, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    graphs = graphs_of(network)
+    with torch.inference_mode():
+        found = [graph(*graph.arguments(clip))[0] for graph in graphs]
+        frames = (clip - graphs[0].mean) / graphs[0].std
+        expected = network(frames[0])[None] if len(graphs) == 1 else network(frames.transpose(0, 1)).transpose(0, 1)
+    torch.testing.assert_close(torch.stack(found), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_onnx_of_a_cell_that_joins_what_came_with_the_frame_and_what_was_left():
+    """Maps of one size from two inputs of the graph: an exporter is tempted to fix their size."""
+    blocks = [("prev_dec", "C3"), ("prev_C5", "C5"), ("prev_dec", "prev_C5"), ("c1", "prev_dec"), ("c2", "c4")]
+    named = {
+        f"cell.{i}.{part}": option
+        for i, (x1, x2) in enumerate(blocks, start=1)
+        for part, option in (("x1", x1), ("x2", x2), ("op1", "skip"), ("op2", "sep3x3"), ("agg", "concat"))
+    }
+    exported = prepare("a", search_spaces.get("video_cell").from_named(named), SIZES)
+    wide(exported.network)
+    graph = graphs_of(exported.network)[1]
+    model = onnx_files.export(graph, exported)
+    for batch, height, width in ((1, 96, 128), (3, 150, 70)):
+        assert onnx_files.difference(graph, model, torch.rand(2, batch, 3, height, width)).relative <= 1e-3
+
+
+def slow_suppression(boxes, scores, overlap, least, most):
+    """Greedy suppression written out, for one image: [(score, place)], best first."""
+
+    def iou(a, b):
+        width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+        height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+        areas = [(x[2] - x[0]) * (x[3] - x[1]) for x in (a, b)]
+        return width * height / (sum(areas) - width * height)
+
+    classes = len(scores[0])
+    rest = [(s, i, c) for i, row in enumerate(scores) for c, s in enumerate(row) if s > least]
+    kept = []
+    for score, i, c in sorted(rest, reverse=True):
+        if all(c != d or iou(boxes[i], boxes[j]) <= overlap for _, j, d in kept):
+            kept.append((score, i, c))
+    return [(score, i * classes + c) for score, i, c in kept[:most]]
+
+
+@pytest.mark.parametrize("most", [3, 40])
+def test_onnx_s_suppression_and_torch_s_are_the_one_written_out(most):
+    class Alone(nn.Module):
+        def forward(self, boxes, scores):
+            return best_detections(boxes, scores, 0.4, 0.3, most)
+
+    generator = torch.Generator().manual_seed(0)
+    corners = torch.rand(2, 25, 2, generator=generator) * 20
+    boxes = torch.cat([corners, corners + 5 + 10 * torch.rand(2, 25, 2, generator=generator)], dim=2)
+    scores = torch.rand(2, 25, 3, generator=generator)
+    expected = [slow_suppression(b.tolist(), s.tolist(), 0.4, 0.3, most) for b, s in zip(boxes, scores, strict=True)]
+    assert all(0 < len(kept) <= most for kept in expected)
+    program = torch.onnx.export(
+        Alone().eval(),
+        (boxes, scores),
+        opset_version=20,
+        custom_translation_table=onnx_files.translations(),
+        verbose=False,
+    )
+    runtime = onnx_files.session(program.model_proto.SerializeToString())
+    names = [value.name for value in runtime.get_inputs()]
+    found = runtime.run(None, dict(zip(names, (boxes.numpy(), scores.numpy()), strict=True)))
+    for best, places in (found, best_detections(boxes, scores, 0.4, 0.3, most)):
+        for i, kept in enumerate(expected):
+            padding = [(0.0, 0)] * (most - len(kept))
+            expected_scores, expected_places = zip(*kept, *padding, strict=True)
+            assert places[i].tolist() == list(expected_places)
+            assert best[i].tolist() == pytest.approx(expected_scores)
