@@ -109,7 +109,8 @@ class Display:
                 f"{total:.1f} s: {total - self._searching:.1f} s preparing, {self._searching:.1f} s searching,"
                 f" {share:.0%} of the search inside trials"
             )
-        self.say(f"The run is in {run}. Next: nas-export {shlex.quote(str(run))} --rank 1")
+        where = shlex.quote(str(run))
+        self.say(f"The run is in {run}. Next: nas-analyze {where}, nas-export {where} --rank 1")
 
     def _start(self, what: str, done: int, total: int) -> None:
         if self._bar is not None:

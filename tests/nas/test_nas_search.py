@@ -71,7 +71,7 @@ def test_the_closing_table_names_the_best_and_the_next_command(run, capsys):
     assert f"{reward_of(best[0]):.4f}" in shown
     assert "0.001 M" in shown
     assert "5.000 G" in shown
-    assert f"Next: nas-export {run.path} --rank 1" in shown
+    assert f"Next: nas-analyze {run.path}, nas-export {run.path} --rank 1" in shown
 
 
 def test_plain_lines_tell_the_progress_where_there_is_no_terminal(tmp_path, capsys):

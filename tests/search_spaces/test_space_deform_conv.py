@@ -102,6 +102,18 @@ def test_module_equals_torchvision_s_with_its_state_dict_both_ways(shake):
         torch.testing.assert_close(ours(x), theirs(x, offset, mask.sigmoid()), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(2, 1), (5, 1), (1, 5), (1, 1)])
+def test_module_takes_maps_of_one_row_or_column(size):
+    module = DeformConv3x3(8, 8)
+    torch.nn.init.normal_(module.conv_offset_mask.weight, std=0.3)
+    x = torch.randn(2, 8, *size)
+    predicted = module.conv_offset_mask(x)
+    cut = predicted.shape[1] * 2 // 3
+    offset, mask = predicted[:, :cut], predicted[:, cut:].sigmoid()
+    expected = torchvision.ops.deform_conv2d(x, offset, module.weight, module.bias, padding=1, mask=mask)
+    torch.testing.assert_close(module(x), expected, rtol=0, atol=1e-5)
+
+
 def test_published_number_of_parameters():
     assert sum(p.numel() for p in DeformConv3x3(256, 256).parameters()) == 256 * 256 * 9 + 256 + 54 * 256 * 9 + 54
 
