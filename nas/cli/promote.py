@@ -24,7 +24,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("what", metavar="RUN|ARCHITECTURE.json|PUBLISHED-NAME", help="what is trained")
-    parser.add_argument("--recipe", required=True, metavar="NAME|FILE.yaml", help="how; see experiments/recipes")
+    parser.add_argument(
+        "--recipe",
+        required=True,
+        metavar="NAME|FILE.yaml",
+        help="how: camvid_static, camvid_video, cityscapes_static, cityscapes_video, or a file of your own",
+    )
     parser.add_argument("--data", metavar="PATH", help="data set (layout recognised); the built-in one without it")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="of a run: its K best (default: 1)")
     parser.add_argument(
