@@ -17,7 +17,7 @@ from proxy_tasks.weights import serialised
 from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 
-__all__ = ["JOB_FORMAT", "JobOptions", "open_job", "read_result", "save_weights", "write_result"]
+__all__ = ["JOB_FORMAT", "JobOptions", "open_job", "read_job", "read_result", "save_weights", "write_result"]
 
 JOB_FORMAT = 1
 
@@ -81,14 +81,15 @@ def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Rec
         return
     if not resume:
         raise InputError(f"{folder} holds a training already; choose another --out, or go on with it by --resume")
-    for name, value in _flat(_read(path)).items():
+    for name, value in _flat(read_job(path)).items():
         if _flat(job).get(name) != value:
             raise InputError(
                 f"{path}: the training there has {name} = {value!r}, but {_flat(job).get(name)!r} is asked for"
             )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_job(path: Path) -> dict[str, Any]:
+    """The content of ``job.json`` or ``result.json``; raises `InputError` where it is damaged or of a newer format."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(content["format"])
@@ -116,7 +117,7 @@ def write_result(folder: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What `write_result` wrote, None where the job is not finished."""
     path = folder / "result.json"
-    return _read(path) if path.exists() else None
+    return read_job(path) if path.exists() else None
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -64,18 +64,22 @@ def run(training: Training, folder: Path, progress: Callable[[int, int, float], 
         for done, batch in enumerate(training.batches(start), start=start + 1):
             loss = training.step(done - 1, batch)
             last = done == training.steps
-            logged = last or done % LOG_EVERY == 0
-            due = last or interrupted.is_set() or time.monotonic() - saved > SAVE_EVERY
-            if (logged or due) and not torch.isfinite(loss):
-                raise Diverged(f"the training loss is {float(loss)} at step {done} of {training.steps}")
-            if logged:
+            if last or done % LOG_EVERY == 0:
+                _refuse_not_finite(loss, done, training.steps)
                 log.append((done, float(loss)))
                 progress(done, training.steps, float(loss))
+            due = last or interrupted.is_set() or time.monotonic() - saved > SAVE_EVERY
             if due:
+                _refuse_not_finite(loss, done, training.steps)
                 _save(folder, done, training, log)
                 saved = time.monotonic()
-            if interrupted.is_set():
+            if due and interrupted.is_set():  # one that came after the save waits for the next step's
                 raise KeyboardInterrupt
+
+
+def _refuse_not_finite(loss: Tensor, step: int, steps: int) -> None:
+    if not torch.isfinite(loss):
+        raise Diverged(f"the training loss is {float(loss)} at step {step} of {steps}")
 
 
 def _resumed(training: Training, path: Path) -> tuple[int, list[tuple[int, float]]]:

@@ -19,18 +19,19 @@ def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
         return what
     if isinstance(what, Run):
         return what.best()[0]
-    if Path(what).is_dir():
-        return Run(what).best()[0]
-    if isinstance(what, Path) or str(what).endswith(".json") or Path(what).is_file():
-        return Architecture.load(what)
     from experiments import published
 
-    if what not in published.names():
+    is_name = what in published.names()  # a folder that happens to have a published name does not hide it
+    if not is_name and Path(what).is_dir():
+        return Run(what).best()[0]
+    if not is_name and (isinstance(what, Path) or str(what).endswith(".json") or Path(what).is_file()):
+        return Architecture.load(what)
+    if not is_name:
         known = ", ".join(published.names())
         raise InputError(
             f"{what!r} is neither a run's directory, nor an architecture file, nor a published architecture ({known})"
         )
-    architecture: Architecture = published.load(what)
+    architecture: Architecture = published.load(str(what))
     return architecture
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from experiments import recipes
+from experiments import published, recipes
 from experiments.jobs import JobOptions, save_weights
 from experiments.recipes import Recipe, StaticRecipe, VideoRecipe
 from nas.building import find_architecture
@@ -67,7 +67,7 @@ def promote(
         SearchFailed: a training diverged (all others are finished first), or the disk is full.
         Interrupted: by Ctrl-C; goes on with ``resume``.
     """
-    run = Run(what) if Path(what).is_dir() else None
+    run = Run(what) if what not in published.names() and Path(what).is_dir() else None
     if run is None and top > 1:
         raise InputError(f"--top chooses among a run's trials, but {what!r} is not a run")
     how = recipes.load(recipe, changes)
@@ -145,14 +145,14 @@ def _from_run(
     task = task_factory(stage, run.settings.changed(device=options.device), None)()
     sizes = {"backbone": task.settings.backbone, "width": task.settings.width}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in sizes.items() if name not in changes})
-    static = options.static or run.settings.static
+    static = options.static
     if static is None:
         task.prepare(display.preparing)
         found, recorded = task.fingerprints()["static"], run.record.fingerprints[stage.name]["static"]
         if found != recorded:
             raise InputError(
                 f"the static network that the run {run.path} searched its cells around is no longer to be had: the"
-                f" one trained now has the hash {found}, that one had {recorded}; give one by --static"
+                f" one found now has the hash {found}, that one had {recorded}; give one by --static"
             )
         static = str(folder / "static.safetensors")
         save_weights(task.static, Path(static))

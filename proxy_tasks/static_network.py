@@ -16,7 +16,7 @@ from proxy_tasks.training import flips, train_one_cycle
 from proxy_tasks.video_frames import Frames
 from proxy_tasks.video_settings import VideoSettings
 from proxy_tasks.weights import load_weights, trained_once
-from search_spaces import Architecture
+from search_spaces import Architecture, InputError
 
 __all__ = ["static_network"]
 
@@ -47,7 +47,11 @@ def static_network(
     assert isinstance(network, StaticSegmenter)
     network = network.to(options.device).to(memory_format=torch.channels_last)
     if options.static:
-        load_weights(network, options.static)
+        try:
+            load_weights(network, options.static)
+        except InputError as error:
+            sizes = f"backbone {settings.backbone}, width {settings.width}, {classes} classes"
+            raise InputError(f"{error} ({sizes}); give the --preset or sizes that it was trained with") from error
     else:
         key = cache_key(
             frames=frames.key,

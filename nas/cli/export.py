@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--num-classes", metavar="N", help="its classes (default: 80; video: 11)")
     network.add_argument("--width", metavar="N[-M]", help="its channels: of FPN and head, or of the cell")
     network.add_argument(
-        "--data", metavar="PATH", help="images to compare onnxruntime with torch on (default: built-in)"
+        "--data",
+        metavar="PATH",
+        help="images to compare onnxruntime with torch on (default: a run's test images, else built-in)",
     )
     return parser
 
@@ -85,7 +88,14 @@ def _run(arguments: Sequence[str] | None) -> None:
     if "onnx" in formats:
         from nas.exporting.images import clips_of
 
-        clips, images = clips_of(found.architecture.definition.proxy_task, given.data or found.data)
+        task = found.architecture.definition.proxy_task
+        try:
+            clips, images = clips_of(task, given.data or found.data)
+        except InputError as error:
+            if given.data or not found.data:
+                raise
+            warnings.warn(f"the run's test images cannot be had ({error}); built-in ones are compared", stacklevel=1)
+            clips, images = clips_of(task, None)
     _check_folder(out, out / f"{found.name}.{ENDINGS[formats[0]]}")
     for name in formats:
         try:

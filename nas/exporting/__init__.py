@@ -1,8 +1,10 @@
 """Architectures as files that other programs read: torch modules with their weights, and ONNX graphs."""
 
 import importlib.util
+from contextlib import closing
 from pathlib import Path
 
+from nas.run_store import RunStore
 from search_spaces.errors import InputError
 
 __all__ = ["check_installed", "promoted_weights"]
@@ -23,7 +25,10 @@ def promoted_weights(run: Path, key: str) -> Path | None:
     Raises:
         InputError: there are several.
     """
-    found = sorted((run / "promoted").glob(f"{key}*/weights.safetensors"))
+    with closing(RunStore(run / "trials.db", read_only=True)) as store:
+        places = [Path(row.place) for row in store.promotions() if row.key == key and row.status == "done"]
+    places += [path.parent for path in (run / "promoted").absolute().glob(f"{key}*/weights.safetensors")]
+    found = sorted({path for place in places if (path := place / "weights.safetensors").is_file()})
     if len(found) > 1:
         listed = " and ".join(str(path) for path in found)
         raise InputError(f"the architecture was trained in full more than once: give {listed} as --weights")

@@ -1,6 +1,5 @@
 """The network that is exported: its sizes and its weights, trained where there are trained ones."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from experiments.jobs import read_job
 from nas.building import build
 from proxy_tasks import NETWORKS
 from proxy_tasks.backbones import BACKBONES, read_state_dict
@@ -89,7 +89,9 @@ def prepare(
 def _sizes_of(weights: Path) -> dict[str, Any]:
     """The sizes of the network whose weights these are: from the job beside them and from the classifier itself."""
     state, job = read_state_dict(weights), weights.parent / "job.json"
-    recipe = json.loads(job.read_text(encoding="utf-8")).get("recipe", {}) if job.is_file() else {}
+    recipe = read_job(job).get("recipe") if job.is_file() else {}
+    if not isinstance(recipe, dict):
+        raise InputError(f"{job}: key 'recipe' must be a JSON object, got {recipe!r}")
     sizes = {name: recipe[name] for name in ("backbone", "width") if name in recipe}
     for name in _CLASSIFIERS:
         if name in state:

@@ -21,6 +21,12 @@ def test_an_architecture_goes_by_itself_its_file_its_run_or_a_published_name(tmp
     assert find_architecture("nas_fcos") == published.load("nas_fcos")
 
 
+def test_a_folder_does_not_hide_a_published_name(tmp_path, monkeypatch):
+    (tmp_path / "arch2").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_architecture("arch2") == published.load("arch2")
+
+
 def test_unknown_names_are_told():
     with pytest.raises(InputError, match=r"'nas_focs'.*nas_fcos"):
         nas.build("nas_focs")

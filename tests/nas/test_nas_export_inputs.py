@@ -17,6 +17,7 @@ from nas.cli import export as export_command
 from nas.exporting import onnx_files
 from nas.exporting.images import clips_of
 from nas.exporting.networks import prepare
+from nas.run_store import RunStore
 from search_spaces import Architecture
 
 SMALL = ["--backbone", "tiny", "--num-classes", "2", "--width", "8"]
@@ -44,7 +45,7 @@ def trained(run, suffix="", **job):
     network = nas.build(best, backbone="tiny", backbone_weights="none", num_classes=5, width=8)
     safetensors.torch.save_file(network.state_dict(), folder / "weights.safetensors")
     if job:
-        (folder / "job.json").write_text(json.dumps(job))
+        (folder / "job.json").write_text(json.dumps({"format": 1, **job}))
     return network.state_dict()
 
 
@@ -189,3 +190,34 @@ def test_what_is_compared_on(task):
         assert 0 <= clip.min() < clip.max() <= 1
         assert torch.equal(clip[:, 1], clip[:, 0].flip(-1))
         assert torch.equal(clip[0], clip[1]) == (task == "fcos")
+
+
+def test_weights_trained_in_full_somewhere_else_are_found_by_the_store(run, tmp_path, capsys):
+    state = trained(run, "-mine", recipe={"backbone": "tiny", "width": 8})
+    (best,) = run.best()
+    elsewhere = (run.path / "promoted" / f"{best.key}-mine").rename(tmp_path / "elsewhere")
+    store = RunStore(run.path / "trials.db")
+    store.record_promotion(best.key, "mine", status="done", metrics={}, place=elsewhere)
+    store.close()
+    assert export_command.main([str(run.path), "--format", "torch"]) == 0
+    _, module, origin = capsys.readouterr().out.splitlines()
+    assert origin == f"  weights: of {elsewhere / 'weights.safetensors'}"
+    loaded = runpy.run_path(module)["load"]().state_dict()
+    assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "job.json cannot be read: JSONDecodeError"),
+        ("[]", "job.json cannot be read: TypeError"),
+        ('{"format": 99}', "job.json: format 99 is newer than this version reads (1)"),
+        ('{"format": 1, "recipe": 3}', "job.json: key 'recipe' must be a JSON object, got 3"),
+    ],
+)
+def test_a_damaged_job_beside_the_weights_is_told(run, capsys, text, told):
+    trained(run, "-mine", recipe={})
+    (best,) = run.best()
+    (run.path / "promoted" / f"{best.key}-mine" / "job.json").write_text(text)
+    assert export_command.main([str(run.path), "--format", "torch"]) == 2
+    assert told in capsys.readouterr().err

@@ -143,7 +143,7 @@ def test_a_run_without_static_weights_brings_its_own(home, tmp_path, capsys):
     record.write_text(record.read_text().replace(kept, "f" * 16))
     capsys.readouterr()
     assert promote_command.main([str(tmp_path / "run"), *VIDEO, "--out", str(tmp_path / "other")]) == 2
-    assert f"no longer to be had: the one trained now has the hash {kept}, that one had ffff" in capsys.readouterr().err
+    assert f"no longer to be had: the one found now has the hash {kept}, that one had ffff" in capsys.readouterr().err
 
 
 def test_a_diverged_cell_is_a_row_and_the_others_are_trained(cells, capsys, monkeypatch):
