@@ -55,7 +55,8 @@ def load_weights(network: nn.Module, path: str | Path, optional: str | None = No
     own = network.state_dict()
     for name, value in own.items():
         if name not in state:
-            if optional is not None and name.startswith(optional):
+            # a count that nothing here reads; frozen batch norm has none
+            if name.endswith("num_batches_tracked") or (optional is not None and name.startswith(optional)):
                 continue
             raise InputError(f"{path}: the weights of {name!r} are missing; they are not of this network")
         if state[name].shape != value.shape:

@@ -1,12 +1,14 @@
 """The whole segmentation network: its published size, and a clip carried frame by frame."""
 
 import pytest
+import safetensors.torch
 import torch
 from video_sets import apart, chain, shaken
 
 import proxy_tasks
 from proxy_tasks.segmenter import Following, StaticSegmenter, VideoSegmenter, build_segmenter, upsample
-from search_spaces import Architecture
+from proxy_tasks.weights import load_weights
+from search_spaces import Architecture, InputError
 from search_spaces.complexity import count
 
 ARCH2 = Architecture("arch2", ())
@@ -117,3 +119,17 @@ def test_auxiliary_scores_are_given_beside_the_own(network):
 def test_upsampling_is_bilinear_with_half_pixel_centres():
     scores = torch.tensor([[[[0.0, 8.0]]]])
     assert upsample(scores, (1, 8)).flatten().tolist() == [0, 0, 1, 3, 5, 7, 8, 8]
+
+
+def test_weights_of_frozen_batch_norm_have_no_counts_and_are_read(tmp_path):
+    trained = shaken(build_segmenter(Architecture("arch2", ()), "tiny", num_classes=3, width=8))
+    state = {name: value for name, value in trained.state_dict().items() if "num_batches_tracked" not in name}
+    safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
+    other = build_segmenter(Architecture("arch2", ()), "tiny", num_classes=3, width=8)
+    load_weights(other, tmp_path / "weights.safetensors")
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(other.eval()(images), trained.eval()(images))
+    del state["decoder.classifier.bias"]
+    safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match=r"the weights of 'decoder.classifier.bias' are missing"):
+        load_weights(other, tmp_path / "weights.safetensors")
