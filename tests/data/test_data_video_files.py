@@ -153,7 +153,7 @@ def tree(request, tmp_path):
     return root, root / IMAGES[request.param], root / LABELS[request.param]
 
 
-def refused(root, message):
+def assert_refused(root, message):
     with pytest.raises(InputError, match=message) as caught:
         open_video(root)
     assert "\n" not in str(caught.value)
@@ -162,26 +162,26 @@ def refused(root, message):
 def test_a_label_file_is_missing(tree):
     root, image, labels = tree
     labels.unlink()
-    refused(root, rf"the image {image} has no label file {labels}$")
+    assert_refused(root, rf"the image {image} has no label file {labels}$")
 
 
 def test_an_image_is_missing(tree):
     root, image, labels = tree
     image.unlink()
-    refused(root, rf"the label file {labels} has no image")
+    assert_refused(root, rf"the label file {labels} has no image")
 
 
 def test_image_and_labels_of_different_sizes(tree):
     root, image, labels = tree
     Image.new("L", (95, 64)).save(labels)
-    refused(root, rf"{labels} has 95 x 64 pixels, its image {image} has 96 x 64$")
+    assert_refused(root, rf"{labels} has 95 x 64 pixels, its image {image} has 96 x 64$")
 
 
 def test_a_clip_of_different_sizes(tree):
     root, image, labels = tree
     Image.new("RGB", (64, 64)).save(image)
     Image.new("L", (64, 64)).save(labels)
-    refused(root, rf"{image} has 64 x 64 pixels, .* of the same clip has 96 x 64$")
+    assert_refused(root, rf"{image} has 64 x 64 pixels, .* of the same clip has 96 x 64$")
 
 
 @pytest.mark.parametrize("what", ["image", "label file"])
@@ -189,7 +189,7 @@ def test_no_image_at_all(tree, what):
     root, *paths = tree
     path = paths[what == "label file"]
     path.write_bytes(b"no image at all")
-    refused(root, rf"the {what} {path} cannot be read: cannot identify")
+    assert_refused(root, rf"the {what} {path} cannot be read: cannot identify")
 
 
 @pytest.mark.parametrize("what", ["image", "label file"])
@@ -197,13 +197,13 @@ def test_a_truncated_file(tree, what):
     root, *paths = tree
     path = paths[what == "label file"]
     path.write_bytes(path.read_bytes()[:-30])
-    refused(root, rf"the {what} {path} is truncated; copy or download it again$")
+    assert_refused(root, rf"the {what} {path} is truncated; copy or download it again$")
 
 
 def test_a_truncated_jpeg(tmp_path):
     image = write_camvid(tmp_path, suffix=".jpg") / "train" / "0001TP_006720.jpg"
     image.write_bytes(image.read_bytes()[:-400])
-    refused(tmp_path, rf"the image {image} cannot be decoded: .*truncated")
+    assert_refused(tmp_path, rf"the image {image} cannot be decoded: .*truncated")
 
 
 def test_a_damaged_file(tree):
@@ -219,13 +219,15 @@ def test_a_damaged_file(tree):
 def test_labels_in_colour_or_of_other_depths(tree, mode):
     root, _, labels = tree
     Image.new(mode, (96, 64)).save(labels)
-    refused(root, rf"{labels} has pixels of mode {mode}; labels are class numbers .*\(mode L or P\), not colours$")
+    assert_refused(
+        root, rf"{labels} has pixels of mode {mode}; labels are class numbers .*\(mode L or P\), not colours$"
+    )
 
 
 def test_images_of_sixteen_bits(tree):
     root, image, _ = tree
     Image.new("I;16", (96, 64)).save(image)
-    refused(root, rf"{image} has pixels of mode I;16; 8 bits a channel are read$")
+    assert_refused(root, rf"{image} has pixels of mode I;16; 8 bits a channel are read$")
 
 
 @pytest.mark.parametrize("tree", ["camvid"], indirect=True)
@@ -233,7 +235,7 @@ def test_images_of_sixteen_bits(tree):
 def test_label_values_outside_the_classes_of_camvid(tree, value):
     root, _, labels = tree
     _set_pixel(labels, value)
-    refused(root, rf"{labels}: the pixel x 17, y 40 has the value {value}; a label is one of 0 to 11$")
+    assert_refused(root, rf"{labels}: the pixel x 17, y 40 has the value {value}; a label is one of 0 to 11$")
 
 
 @pytest.mark.parametrize("tree", ["cityscapes"], indirect=True)
@@ -256,13 +258,15 @@ def _set_pixel(path, value):
 
 def test_a_sequence_too_short(tmp_path):
     write_camvid(tmp_path, n=4)
-    refused(tmp_path, r"its train set has no run of 3 consecutive frames, which a sequence needs; the longest is of 2$")
+    assert_refused(
+        tmp_path, r"its train set has no run of 3 consecutive frames, which a sequence needs; the longest is of 2$"
+    )
     for folder, suffix in (("train", ".png"), ("trainannot", ".png")):  # 6690, 6720, 6810, 6840
         for number in (6810, 6840):
             (tmp_path / folder / f"0001TP_00{number}{suffix}").write_bytes(
                 (tmp_path / folder / f"0001TP_006690{suffix}").read_bytes()
             )
-    refused(tmp_path, r"the longest is of 2$")
+    assert_refused(tmp_path, r"the longest is of 2$")
 
 
 def test_names_that_are_no_frames(tree):
@@ -271,19 +275,19 @@ def test_names_that_are_no_frames(tree):
         path.rename(
             path.with_name(path.name.replace("aachen_000001_000019", "holiday").replace("0001TP_006720", "holiday"))
         )
-    refused(root, r"a frame is called \w+, as \w+, got 'holiday'$")
+    assert_refused(root, r"a frame is called \w+, as \w+, got 'holiday'$")
 
 
 def test_one_camvid_frame_twice(tmp_path):
     write_camvid(tmp_path, suffix=".jpg")
     path = tmp_path / "train" / "0001TP_006690.jpg"
     path.with_suffix(".png").write_bytes(path.read_bytes())
-    refused(tmp_path, r"006690.png and .*006690.jpg are the same frame; a frame has one file$")
+    assert_refused(tmp_path, r"006690.png and .*006690.jpg are the same frame; a frame has one file$")
     path.with_suffix(".png").unlink()
     for folder, suffix in (("train", ".jpg"), ("trainannot", ".png")):
         same = tmp_path / folder / f"0001TP_006690{suffix}"
         same.with_name(f"0001TP_f6690{suffix}").write_bytes(same.read_bytes())
-    refused(tmp_path, r"are the same frame; a frame has one image$")
+    assert_refused(tmp_path, r"are the same frame; a frame has one image$")
 
 
 def test_a_camvid_folder_is_missing(tmp_path):
@@ -297,14 +301,16 @@ def test_a_camvid_folder_is_missing(tmp_path):
 def test_a_cityscapes_package_is_missing(tmp_path, package):
     write_cityscapes(tmp_path)
     (tmp_path / package).rename(tmp_path / "elsewhere")
-    refused(tmp_path, rf"there is no folder .*{package}/train; download Cityscapes' package {package}_trainvaltest$")
+    assert_refused(
+        tmp_path, rf"there is no folder .*{package}/train; download Cityscapes' package {package}_trainvaltest$"
+    )
 
 
 def test_a_sequence_frame_is_missing(tmp_path):
     write_cityscapes(tmp_path)
     before = tmp_path / "leftImg8bit_sequence/train/bochum/bochum_000001_000018_leftImg8bit.png"
     before.unlink()
-    refused(
+    assert_refused(
         tmp_path,
         rf"the frame before .*bochum_000001_000019_leftImg8bit.png is missing, {before}; download .* package "
         r"leftImg8bit_sequence_trainvaltest$",

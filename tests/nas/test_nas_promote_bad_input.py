@@ -27,8 +27,8 @@ def no_training(monkeypatch):
 
 
 @pytest.fixture
-def refused(tmp_path, capsys, monkeypatch):
-    """Asserts that the command is refused by one sentence, which is returned."""
+def assert_refused(tmp_path, capsys, monkeypatch):
+    """Asserts that the command is refused by one sentence, before any training."""
     monkeypatch.chdir(tmp_path)
 
     def check(message, *arguments):
@@ -52,42 +52,42 @@ def cell(tmp_path):
     return path
 
 
-def test_recipes(refused, cell, tmp_path):
-    refused("there is no recipe 'camvid'; known: camvid_static, ", "arch2", "--recipe", "camvid")
-    refused("the recipe camvid_static has no setting 'epoch'", *STATIC, "--set", "epoch=3")
-    refused("setting 'epochs' takes a value of type int, got 'x'", *STATIC, "--set", "epochs=x")
-    refused("setting 'crop_width' must be at least 32 pixels, got 8", *STATIC, "--set", "crop_width=8")
-    refused("--set takes NAME=VALUE, got 'epochs'", *STATIC, "--set", "epochs")
+def test_recipes(assert_refused, cell, tmp_path):
+    assert_refused("there is no recipe 'camvid'; known: camvid_static, ", "arch2", "--recipe", "camvid")
+    assert_refused("the recipe camvid_static has no setting 'epoch'", *STATIC, "--set", "epoch=3")
+    assert_refused("setting 'epochs' takes a value of type int, got 'x'", *STATIC, "--set", "epochs=x")
+    assert_refused("setting 'crop_width' must be at least 32 pixels, got 8", *STATIC, "--set", "crop_width=8")
+    assert_refused("--set takes NAME=VALUE, got 'epochs'", *STATIC, "--set", "epochs")
     (tmp_path / "mine.yaml").write_text("kind: static\nepoch: 3\n")
-    refused("mine.yaml: a static recipe has no setting 'epoch'", "arch2", "--recipe", "mine.yaml")
+    assert_refused("mine.yaml: a static recipe has no setting 'epoch'", "arch2", "--recipe", "mine.yaml")
 
 
-def test_what_a_recipe_does_not_train(refused, cell, tmp_path):
+def test_what_a_recipe_does_not_train(assert_refused, cell, tmp_path):
     static, video = ["--recipe", "camvid_static"], ["--recipe", "camvid_video"]
-    refused("a static recipe trains arch2, but .*cell.json is of the space 'video_cell'", cell, *static)
-    refused("a static recipe trains arch2, but nas_fcos is of the space 'fcos_decoder_c2'", "nas_fcos", *static)
-    refused("a video recipe trains dynamic cells, but arch2 is of the space 'arch2'", "arch2", *video)
+    assert_refused("a static recipe trains arch2, but .*cell.json is of the space 'video_cell'", cell, *static)
+    assert_refused("a static recipe trains arch2, but nas_fcos is of the space 'fcos_decoder_c2'", "nas_fcos", *static)
+    assert_refused("a video recipe trains dynamic cells, but arch2 is of the space 'arch2'", "arch2", *video)
     (tmp_path / "fpn.json").write_text(FCOS_FPN.sample(np.random.default_rng(0)).to_json())
-    refused("a video recipe trains dynamic cells, but fpn.json is of the space 'fcos_fpn'", "fpn.json", *video)
+    assert_refused("a video recipe trains dynamic cells, but fpn.json is of the space 'fcos_fpn'", "fpn.json", *video)
 
 
-def test_a_run_of_detectors(refused, tmp_path, capsys):
+def test_a_run_of_detectors(assert_refused, tmp_path, capsys):
     sizes = ["crop=128", "batch_size=2", "iterations=1", "width=16-32", "pretrain_iterations=0"]
     flags = ["--space", "fcos_fpn", "--device", "cpu", "--controller", "random", "--trials", "1", "--set", *sizes]
     data = trees.write_voc(tmp_path / "voc", n=6, n_test=1)
     where = ["--data", data, "--cache-dir", tmp_path / "cache", "--out", tmp_path / "run"]
     assert search_command.main([str(a) for a in (*flags, *where)]) == 0
     capsys.readouterr()
-    refused("a video recipe trains dynamic cells, but .*run is of the space 'fcos_fpn'",
+    assert_refused("a video recipe trains dynamic cells, but .*run is of the space 'fcos_fpn'",
             tmp_path / "run", "--recipe", "camvid_video")  # fmt: skip
 
 
-def test_names(refused, tmp_path):
-    refused("'arch3' is neither a run's directory, nor an architecture", "arch3", "--recipe", "camvid_static")
-    refused("cannot read the architecture file gone.json: No such file", "gone.json", "--recipe", "camvid_video")
+def test_names(assert_refused, tmp_path):
+    assert_refused("'arch3' is neither a run's directory, nor an architecture", "arch3", "--recipe", "camvid_static")
+    assert_refused("cannot read the architecture file gone.json: No such file", "gone.json", "--recipe", "camvid_video")
     (tmp_path / "empty").mkdir()
-    refused("empty is not a run: it has no run.yaml", "empty", "--recipe", "camvid_video")
-    refused("--top chooses among a run's trials, but 'arch2' is not a run", *STATIC, "--top", "2")
+    assert_refused("empty is not a run: it has no run.yaml", "empty", "--recipe", "camvid_video")
+    assert_refused("--top chooses among a run's trials, but 'arch2' is not a run", *STATIC, "--top", "2")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_names(refused, tmp_path):
     [("--top", "0", 1), ("--iterations", "0", 1), ("--iterations", "-5", 1), ("--workers", "-1", 0),
      ("--seed", "-1", 0), ("--pictures", "-2", 0)],
 )  # fmt: skip
-def test_numbers(refused, flag, value, least):
-    refused(rf"{flag} must be a whole number of at least {least}, got {value}", *STATIC, flag, value)
+def test_numbers(assert_refused, flag, value, least):
+    assert_refused(rf"{flag} must be a whole number of at least {least}, got {value}", *STATIC, flag, value)
 
 
 @pytest.mark.parametrize(
@@ -119,50 +119,54 @@ def test_no_recipe(capsys):
     assert "--recipe" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_data(refused, camvid, tmp_path):
+def test_data(assert_refused, camvid, tmp_path):
     flags = [*STATIC, *TINY, "--data"]
-    refused("there is no folder gone", *flags, "gone")
+    assert_refused("there is no folder gone", *flags, "gone")
     (tmp_path / "empty").mkdir()
-    refused("empty has no known video layout; looked for CamVid", *flags, "empty")
+    assert_refused("empty has no known video layout; looked for CamVid", *flags, "empty")
     (camvid / "testannot" / "Seq05VD_f00030.png").unlink()
-    refused("Seq05VD_f00030.png has no label file", *flags, camvid)
+    assert_refused("Seq05VD_f00030.png has no label file", *flags, camvid)
     shutil.rmtree(camvid / "test")
-    refused("there is no folder .*data/test", *flags, camvid)
+    assert_refused("there is no folder .*data/test", *flags, camvid)
 
 
-def test_label_values_of_every_set_are_checked_first(refused, tmp_path, camvid):
+def test_label_values_of_every_set_are_checked_first(assert_refused, tmp_path, camvid):
     wrong = camvid / "testannot" / "Seq05VD_f00030.png"
     Image.fromarray(np.full((40, 48), 12, np.uint8)).save(wrong)
-    refused("Seq05VD_f00030.png: the pixel x 0, y 0 has the value 12; a label is one of 0 to 11", *STATIC, *TINY,
+    assert_refused("Seq05VD_f00030.png: the pixel x 0, y 0 has the value 12; a label is one of 0 to 11", *STATIC, *TINY,
             "--data", camvid)  # fmt: skip
     cities = trees.write_cityscapes(tmp_path / "cities", n=2, n_test=2, size=(64, 40))
     wrong = next((cities / "gtFine" / "val").rglob("frankfurt_000001*labelIds.png"))
     Image.fromarray(np.full((40, 64), 77, np.uint8)).save(wrong)
-    refused("the pixel x 0, y 0 has the value 77", "arch2", "--recipe", "cityscapes_static", *TINY, "--data", cities)
+    assert_refused(
+        "the pixel x 0, y 0 has the value 77", "arch2", "--recipe", "cityscapes_static", *TINY, "--data", cities
+    )
 
 
-def test_weights(refused, camvid, cell, tmp_path):
+def test_weights(assert_refused, camvid, cell, tmp_path):
     flags = [cell, "--recipe", "camvid_video", *TINY, "--device", "cpu", "--data", camvid]
-    refused("a video recipe starts from a trained static network; give --static", *flags)
-    refused("there is no weights file gone.pt", *flags, "--static", "gone.pt")
+    assert_refused("a video recipe starts from a trained static network; give --static", *flags)
+    assert_refused("there is no weights file gone.pt", *flags, "--static", "gone.pt")
     torch.save({"head": torch.zeros(3)}, tmp_path / "other.pt")
-    refused(
+    assert_refused(
         "other.pt: the weights of 'body.0.0.weight' are missing; they are not of this", *flags, "--static", "other.pt"
     )
     (tmp_path / "text.safetensors").write_text("no weights")
-    refused("the weights file text.safetensors cannot be read", *flags, "--static", "text.safetensors")
+    assert_refused("the weights file text.safetensors cannot be read", *flags, "--static", "text.safetensors")
     flags = [*STATIC, *TINY, "--data", camvid]
-    refused("there is no weights file gone.pt", *flags, "--backbone-weights", "gone.pt")
-    refused("other.pt: .* of the backbone's .* are missing", *flags, "--backbone-weights", "other.pt")
+    assert_refused("there is no weights file gone.pt", *flags, "--backbone-weights", "gone.pt")
+    assert_refused("other.pt: .* of the backbone's .* are missing", *flags, "--backbone-weights", "other.pt")
 
 
-def test_a_folder_that_cannot_be_written_to(refused, camvid, tmp_path):
+def test_a_folder_that_cannot_be_written_to(assert_refused, camvid, tmp_path):
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "deeper"):
-        refused(rf"cannot write to the folder {out}: ", *STATIC, *TINY, "--data", camvid, "--out", out)
-    refused("cannot write to the folder /proc/promoted: ", *STATIC, *TINY, "--data", camvid, "--out", "/proc/promoted")
+        assert_refused(rf"cannot write to the folder {out}: ", *STATIC, *TINY, "--data", camvid, "--out", out)
+    assert_refused(
+        "cannot write to the folder /proc/promoted: ", *STATIC, *TINY, "--data", camvid, "--out", "/proc/promoted"
+    )
 
 
-def test_a_file_that_runs_code(refused, cell):
+def test_a_file_that_runs_code(assert_refused, cell):
     edit(cell, '"video_cell"', '"os:path"')
-    refused("cell.json: a file names a registered search space, got 'os:path'", cell, "--recipe", "camvid_video")
+    assert_refused("cell.json: a file names a registered search space, got 'os:path'", cell, "--recipe", "camvid_video")

@@ -244,7 +244,7 @@ def frames(seed, count):
     return torch.from_numpy(predictions.astype(np.uint8)), torch.from_numpy(labels)
 
 
-def same(one, other):
+def assert_same(one, other):
     assert one.iou == pytest.approx(other.iou, nan_ok=True)
     values = [(each.miou, each.fwiou, each.macc, each.gacc) for each in (one, other)]
     assert values[0] == pytest.approx(values[1], nan_ok=True)
@@ -255,10 +255,10 @@ def test_the_meter_measures_everywhere_and_in_the_band():
     meter = SegmentationMeter(CLASSES)
     meter.update(predictions, labels)
     everywhere, near = meter.result()
-    same(everywhere, Segmentation(tuple((whole := measured(predictions, labels, CLASSES))[0]), *whole[1:]))
+    assert_same(everywhere, Segmentation(tuple((whole := measured(predictions, labels, CLASSES))[0]), *whole[1:]))
     band = torch.from_numpy(np.stack([band_by_scipy(frame.numpy(), TRIMAP_WIDTH) for frame in labels]))
     inside = measured(predictions[band], labels[band], CLASSES)
-    same(near, Segmentation(tuple(inside[0]), *inside[1:]))
+    assert_same(near, Segmentation(tuple(inside[0]), *inside[1:]))
     assert near.miou != pytest.approx(everywhere.miou, abs=1e-4)
 
 
@@ -270,7 +270,7 @@ def test_how_frames_are_batched_does_not_matter():
     batched.update(predictions[:2].reshape(1, 2, 40, 30), labels[:2].reshape(1, 2, 40, 30))
     batched.update(predictions[2:], labels[2:])
     for one, other in zip(single.result(), batched.result(), strict=True):
-        same(one, other)
+        assert_same(one, other)
 
 
 def test_metrics_are_of_the_set_not_means_over_frames():
