@@ -2,14 +2,13 @@
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from proxy_tasks import TaskOptions
 from proxy_tasks.backbones import state_hash
 from proxy_tasks.cache import cache_key
-from proxy_tasks.data.video import VOID
 from proxy_tasks.features import normalise
+from proxy_tasks.segmentation_loss import cross_entropy
 from proxy_tasks.segmenter import StaticSegmenter, build_segmenter, upsample
 from proxy_tasks.task import Progress
 from proxy_tasks.training import flips, train_one_cycle
@@ -86,9 +85,7 @@ def _train(
         images = torch.where(chosen[:, None], images.flip(-1), images)
         labels = torch.where(chosen, labels.flip(-1), labels)
         height, width = labels.shape[-2:]
-        logits = upsample(network(normalise(images)), (height, width))
-        entropy = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
-        return entropy / (labels != VOID).sum().clamp(min=1)  # a mean that a batch of nothing but void does not spoil
+        return cross_entropy(upsample(network(normalise(images)), (height, width)), labels)
 
     train_one_cycle(
         network,

@@ -10,12 +10,12 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from proxy_tasks import TaskOptions
 from proxy_tasks.backbones import BACKBONES, state_hash
 from proxy_tasks.data.video import VOID, VideoDataset, open_video
+from proxy_tasks.segmentation_loss import cross_entropy_sums
 from proxy_tasks.segmentation_metrics import Segmentation, confusion
 from proxy_tasks.segmenter import Following, VideoSegmenter, build_segmenter, upsample
 from proxy_tasks.static_network import static_network
@@ -164,12 +164,8 @@ class VideoTask:
 
     def _loss_sums(self, outputs: Iterable[Tensor], sequences: np.ndarray) -> Tensor:
         """For each frame after the first, the summed cross-entropy and the pixels that are not void: (T - 1, 2)."""
-        sums = []
-        for t, logits in enumerate(outputs, start=1):
-            labels = self.outputs.labels(sequences[:, t])
-            entropy = F.cross_entropy(logits, labels, ignore_index=VOID, reduction="sum")
-            sums.append(torch.stack([entropy, (labels != VOID).sum().to(entropy.dtype)]))
-        return torch.stack(sums)
+        pairs = enumerate(outputs, start=1)
+        return torch.stack([cross_entropy_sums(x, self.outputs.labels(sequences[:, t])) for t, x in pairs])
 
     @torch.inference_mode()
     def score(self, outputs: Callable[[np.ndarray], Iterator[Tensor]]) -> dict[str, float]:

@@ -19,9 +19,9 @@ from proxy_tasks.features import normalise
 from proxy_tasks.rows import BUILD_BATCH, Rows, stored, write_arrays
 from proxy_tasks.segmenter import StaticSegmenter
 
-__all__ = ["Frames", "StaticOutputs", "shrunk", "split_sequences"]
+__all__ = ["PADDING", "Frames", "StaticOutputs", "shrunk", "split_sequences"]
 
-MEAN = [round(255 * value) for value in IMAGE_MEAN]
+PADDING = [round(255 * value) for value in IMAGE_MEAN]  # red, green, blue of what an image lacks: 0 once normalised
 MAPS = ("C3", "C4", "C5", "dec")
 META_VAL_SHARE = 0.1  # thesis 6.4.1: a random 90/10 split
 Counted = Callable[[int, int], None]
@@ -46,7 +46,7 @@ def split_sequences(data: VideoDataset, seed: int) -> tuple[np.ndarray, np.ndarr
 
 
 def shrunk(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (B, H, W) by nearest neighbour at ``size``, the classifier's own."""
+    """Labels (B, H, W) by nearest neighbour at ``size``, e.g. the classifier's own."""
     return F.resize(labels, list(size), interpolation=InterpolationMode.NEAREST_EXACT)
 
 
@@ -109,7 +109,7 @@ class Frames:
         window = (..., slice(top, top + self.size[0]), slice(left, left + self.size[1]))
         image, labels = image[window], labels[window]
         lacks = [0, 0, self.size[1] - image.shape[-1], self.size[0] - image.shape[-2]]  # left, top, right, bottom
-        image, labels = F.pad(image, lacks, fill=MEAN), F.pad(labels, lacks, fill=VOID)
+        image, labels = F.pad(image, lacks, fill=PADDING), F.pad(labels, lacks, fill=VOID)
         return {"images": image.permute(1, 2, 0)[None].contiguous(), "labels": labels.contiguous()}
 
 

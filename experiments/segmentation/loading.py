@@ -12,17 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from experiments.recipes import Recipe
 from proxy_tasks.data.video import VOID, VideoDataset
-from proxy_tasks.detector import IMAGE_MEAN
+from proxy_tasks.video_frames import PADDING, shrunk
 
 __all__ = ["Batch", "augmented", "batches", "steps_in"]
 
 Batch = tuple[Tensor, Tensor]
-MEAN = [round(255 * value) for value in IMAGE_MEAN]
 
 
 def steps_in(epochs: int, items: int, batch_size: int) -> int:
@@ -45,13 +43,13 @@ def augmented(images: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Gen
     factor = recipe.scale * rng.uniform(recipe.scale_min, recipe.scale_max)
     size = [max(1, round(side * factor)) for side in images.shape[-2:]]
     images = F.resize(images, size, antialias=True)
-    labels = F.resize(labels, size, interpolation=InterpolationMode.NEAREST_EXACT)
+    labels = shrunk(labels, (size[0], size[1]))
     crop = (recipe.crop_height, recipe.crop_width)
     top, left = (int(rng.integers(max(0, side - want) + 1)) for side, want in zip(size, crop, strict=True))
     images, labels = (x[..., top : top + crop[0], left : left + crop[1]] for x in (images, labels))
     if rng.random() < 0.5:
         images, labels = images.flip(-1), labels.flip(-1)
-    padded = torch.tensor(MEAN, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, *crop)
+    padded = torch.tensor(PADDING, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, *crop)
     void = torch.full((len(labels), *crop), VOID, dtype=torch.uint8)
     lacks = [want - have for want, have in zip(crop, labels.shape[-2:], strict=True)]
     y, x = (int(rng.integers(lack + 1)) for lack in lacks)  # the padding's place is drawn too

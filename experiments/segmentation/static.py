@@ -5,16 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from experiments.recipes import StaticRecipe
 from experiments.segmentation.loading import Batch, batches, steps_in
-from proxy_tasks.data.video import VOID, VideoDataset
+from proxy_tasks.data.video import VideoDataset
 from proxy_tasks.features import normalise
+from proxy_tasks.segmentation_loss import cross_entropy
 from proxy_tasks.segmenter import StaticSegmenter, upsample
+from proxy_tasks.video_frames import shrunk
 
 __all__ = ["StaticTraining"]
 
@@ -65,7 +64,8 @@ class StaticTraining:
         height, width = labels.shape[-2:]
         loss = cross_entropy(upsample(main, (height, width)), labels)
         for logits in auxiliary:
-            loss = loss + self.recipe.auxiliary_weight * cross_entropy(logits, shrunk(labels, logits))
+            small = shrunk(labels, (logits.shape[-2], logits.shape[-1]))
+            loss = loss + self.recipe.auxiliary_weight * cross_entropy(logits, small)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -79,14 +79,3 @@ class StaticTraining:
         """Restores `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the pixels that are not void, 0 where all are; logits (B, C, H, W), labels (B, H, W) uint8."""
-    total = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
-    return total / (labels != VOID).sum().clamp(min=1)
-
-
-def shrunk(labels: Tensor, logits: Tensor) -> Tensor:
-    """Labels (B, H, W) by nearest neighbour at the size of ``logits``."""
-    return transforms.resize(labels, list(logits.shape[-2:]), interpolation=InterpolationMode.NEAREST_EXACT)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from experiments.recipes import VideoRecipe
 from experiments.segmentation.loading import Batch, batches, steps_in
-from experiments.segmentation.static import cross_entropy
 from proxy_tasks.data.video import VideoDataset
 from proxy_tasks.features import normalise
+from proxy_tasks.segmentation_loss import cross_entropy
 from proxy_tasks.segmenter import VideoSegmenter, upsample
 
 __all__ = ["VideoTraining"]

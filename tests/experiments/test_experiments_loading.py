@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from video_parts import Memory, noise, static_recipe
 
-from experiments.segmentation.loading import MEAN, augmented, batches, steps_in
+from experiments.segmentation.loading import augmented, batches, steps_in
 from proxy_tasks.data.video import VOID
+from proxy_tasks.video_frames import PADDING
 
 BLOCK, SHADE = 16, 30  # pixels of one class side by side, and grey levels between two classes
 
@@ -45,7 +46,7 @@ def test_frames_and_labels_are_scaled_cropped_and_flipped_as_one(height, width, 
     assert sure.any()
     for channel in range(3):
         assert torch.equal((images[:, channel][sure].float() / SHADE).round(), labels[sure].float())
-        assert (images[:, channel][labels == VOID] == MEAN[channel]).all()
+        assert (images[:, channel][labels == VOID] == PADDING[channel]).all()
 
 
 @settings(max_examples=40, deadline=None)
