@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 import search_spaces
-from nas.run_directory import RunRecord, write_record
-from nas.run_store import RunStore
+from nas.run.directory import RunRecord, write_record
+from nas.run.store import RunStore
 from nas.settings import SearchSettings
 
 

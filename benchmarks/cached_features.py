@@ -17,10 +17,10 @@ import proxy_tasks
 import search_spaces
 from experiments import published
 from proxy_tasks.backbones import BACKBONES
-from proxy_tasks.fcos import FCOSTask
-from proxy_tasks.features import normalise
-from proxy_tasks.training import mean_loss, train_decoder
-from search_spaces.complexity import count
+from proxy_tasks.fcos.task import FCOSTask
+from proxy_tasks.fcos.training import mean_loss, train_decoder
+from proxy_tasks.images import normalise
+from search_spaces.parts.complexity import count
 
 
 class Uncached:

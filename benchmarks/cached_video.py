@@ -18,8 +18,8 @@ import torch
 import search_spaces
 from nas.settings import read_pair
 from proxy_tasks import TaskOptions
-from proxy_tasks.features import normalise
-from proxy_tasks.video import VideoTask
+from proxy_tasks.images import normalise
+from proxy_tasks.video.task import VideoTask
 
 
 class Uncached:

@@ -18,9 +18,9 @@ from matplotlib import pyplot as plt
 
 import nas
 import search_spaces
-from nas.plan import make_plan, task_factory
-from proxy_tasks.fcos import FCOSTask
-from proxy_tasks.training import mean_loss
+from nas.searching.plan import make_plan, task_factory
+from proxy_tasks.fcos.task import FCOSTask
+from proxy_tasks.fcos.training import mean_loss
 from search_spaces import Architecture
 
 matplotlib.use("Agg")

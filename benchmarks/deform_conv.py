@@ -10,8 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from search_spaces.deform_conv import deform_conv2d
-from search_spaces.operations import batch_norm, make_operation
+from search_spaces.parts.deform_conv import deform_conv2d
+from search_spaces.parts.operations import batch_norm, make_operation
 
 IMAGES, CHANNELS, SIZE = 16, 64, 32
 OPERATIONS = ("conv1x1", "conv3x3", "sep3x3", "sep3x3_dil3", "sep5x5_dil6")

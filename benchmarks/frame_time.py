@@ -11,12 +11,12 @@ import statistics
 
 import torch
 
-from experiments.segmentation.evaluation import cost
+from experiments.video.evaluation import cost
 from nas.exporting import promoted_weights
-from nas.plan import make_plan, task_factory
-from nas.run import Run
+from nas.run.reading import Run
+from nas.searching.plan import make_plan, task_factory
 from proxy_tasks.data.video import open_video
-from proxy_tasks.segmenter import build_segmenter
+from proxy_tasks.video.network import build_segmenter
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture
 

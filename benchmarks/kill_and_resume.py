@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import nas
-from nas.run_store import RunStore
+from nas.run.store import RunStore
 
 SETTINGS = ("crop=64", "batch_size=8", "iterations=10", "width=16-32", "pretrain_iterations=5")
 

@@ -15,9 +15,9 @@ import torchvision
 
 from experiments import published
 from proxy_tasks.backbones import BACKBONES
-from proxy_tasks.fcos_loss import fcos_loss_sums
-from proxy_tasks.targets import Locations, assign
-from search_spaces import deform_conv
+from proxy_tasks.fcos.loss import fcos_loss_sums
+from proxy_tasks.fcos.targets import Locations, assign
+from search_spaces.parts import deform_conv
 
 STRIDES = (4, 8, 16, 32)
 

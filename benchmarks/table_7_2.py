@@ -9,8 +9,8 @@ stage are not), multiply-accumulates, and FLOPs in the convention of the publish
 import torch
 
 from experiments import published
-from proxy_tasks.detector import build_detector
-from search_spaces.complexity import count
+from proxy_tasks.fcos.detector import build_detector
+from search_spaces.parts.complexity import count
 
 # architecture, width, backbone, published parameters in millions, published GFLOPs
 ROWS = (

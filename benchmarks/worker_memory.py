@@ -17,7 +17,7 @@ import torch
 
 import proxy_tasks
 import search_spaces
-from proxy_tasks.fcos import FCOSTask
+from proxy_tasks.fcos.task import FCOSTask
 
 
 def cache_pages(directory: str) -> dict[str, float]:

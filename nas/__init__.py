@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.building import build
-    from nas.run import Run, load_run
-    from nas.searching import resume, search
+    from nas.run.reading import Run, load_run
+    from nas.searching.search import resume, search
 
 __all__ = ["Run", "build", "load_run", "resume", "search"]
 
@@ -19,11 +19,11 @@ __all__ = ["Run", "build", "load_run", "resume", "search"]
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOMES = {
-    "Run": "nas.run",
+    "Run": "nas.run.reading",
     "build": "nas.building",
-    "load_run": "nas.run",
-    "resume": "nas.searching",
-    "search": "nas.searching",
+    "load_run": "nas.run.reading",
+    "resume": "nas.searching.search",
+    "search": "nas.searching.search",
 }
 
 

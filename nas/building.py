@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from nas.run import Run
+from nas.run.reading import Run
 from search_spaces import Architecture, InputError
 
 __all__ = ["build", "find_architecture"]
@@ -38,13 +38,13 @@ def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
 def build(what: "str | Path | Architecture | Run", **options: Any) -> Any:
     """The whole network around an architecture.
 
-    A detector takes and gives images and boxes as torchvision's `FCOS` does; see `proxy_tasks.segmenter` for
+    A detector takes and gives images and boxes as torchvision's `FCOS` does; see `proxy_tasks.video.network` for
     segmentation networks.
 
     Args:
         what: an architecture, an architecture file, a run (its best) or a published name such as ``"nas_fcos"``.
-        options: backbone, classes and sizes, see `proxy_tasks.detector.build_detector` and
-            `proxy_tasks.segmenter.build_segmenter`.
+        options: backbone, classes and sizes, see `proxy_tasks.fcos.detector.build_detector` and
+            `proxy_tasks.video.network.build_segmenter`.
 
     Raises:
         InputError: see `find_architecture`.

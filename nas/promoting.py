@@ -13,14 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import published, recipes
-from experiments.jobs import JobOptions, save_weights
-from experiments.recipes import Recipe, StaticRecipe, VideoRecipe
+from experiments.job_folder import JobOptions, save_weights
+from experiments.recipes import Recipe
+from experiments.video.recipe import StaticRecipe, VideoRecipe
 from nas.building import find_architecture
-from nas.display import Display
 from nas.errors import Interrupted, SearchFailed
-from nas.plan import make_plan, task_factory
-from nas.run import Run
-from nas.run_store import RunStore
+from nas.run.reading import Run
+from nas.run.store import RunStore
+from nas.searching.display import Display
+from nas.searching.plan import make_plan, task_factory
 from proxy_tasks.data.video import open_video
 from proxy_tasks.task import Diverged
 from search_spaces import Architecture, InputError
@@ -169,7 +170,7 @@ class _Promotion:
 
     def static(self, chosen: _Chosen, recipe: StaticRecipe) -> Result:
         """A static network's training."""
-        from experiments.segmentation.jobs import train_static
+        from experiments.video.jobs import train_static
 
         name = chosen.architecture.definition.name
         say, place = _Progress(self.display, name), self.folder / f"{name}-{self.recipe_name}"
@@ -177,7 +178,7 @@ class _Promotion:
 
     def cells(self, found: Sequence[_Chosen], run: Run | None, recipe: VideoRecipe) -> list[Result]:
         """The baseline's figures, then each cell's training; a run's results go into its store."""
-        from experiments.segmentation.jobs import draw_strips, measure_baseline, train_video
+        from experiments.video.jobs import draw_strips, measure_baseline, train_video
 
         say = _Progress(self.display, "baseline")
         places = {"baseline": self.folder / f"baseline-{self.recipe_name}"}

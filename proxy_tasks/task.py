@@ -6,11 +6,13 @@ early. Nothing in it depends on which trial comes first: the same architecture g
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
+from proxy_tasks.cache import default_root
 from search_spaces.space import Architecture, SearchSpace
 
-__all__ = ["Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score"]
+__all__ = ["Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score", "TaskOptions"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)`` is called while a task prepares."""
@@ -54,6 +56,42 @@ class Score:
     reward: float
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What every proxy task is told; a plain value that travels to workers.
+
+    Args:
+        data: a dataset's folder, or None for the built-in ``shapes``.
+        preset: ``demo`` (a laptop) or ``paper`` (the published settings).
+        device: a torch device.
+        seed: of the split, the crops, the initial weights and the batches.
+        reward: ``loss`` (its negative on meta-val) or ``metric``.
+        cache_dir: where caches go; None is ``~/.cache/nas-search``.
+        backbone: a name; None is the preset's.
+        backbone_weights: ``default``, ``none`` or a file.
+        static: weights of the trained static network, for the video task; None trains one while preparing.
+        skip_bad_boxes: drop boxes of no area or outside their image instead of refusing the data.
+        overrides: the preset's settings to change, by name.
+    """
+
+    data: str | None = None
+    preset: str = "demo"
+    device: str = "cpu"
+    seed: int = 0
+    reward: str = "loss"
+    cache_dir: str | None = None
+    backbone: str | None = None
+    backbone_weights: str = "default"
+    static: str | None = None
+    skip_bad_boxes: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cache_root(self) -> Path:
+        """The cache directory as a path."""
+        return Path(self.cache_dir).expanduser() if self.cache_dir else default_root()
 
 
 class Data(Protocol):

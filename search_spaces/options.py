@@ -1,8 +1,8 @@
 """The names of all options that stand for modules, without the modules.
 
 Source: Wang et al., "NAS-FCOS: Fast Neural Architecture Search for Object Detection", CVPR 2020, table 1 and sec. 3.2;
-H. Chen's thesis, tables 6.1 and 6.2 (video). `search_spaces.operations`, `search_spaces.aggregations` and
-`search_spaces.video_aggregations` make what the names stand for.
+H. Chen's thesis, tables 6.1 and 6.2 (video). `search_spaces.parts.operations`, `search_spaces.parts.aggregations` and
+`search_spaces.video.aggregations` make what the names stand for.
 """
 
 __all__ = [

@@ -96,14 +96,14 @@ class Registry:
 SPACES = Registry(
     "search space",
     {
-        "fcos_fpn": "search_spaces.fcos_fpn:FCOS_FPN",
-        "fcos_fpn_c2": "search_spaces.fcos_fpn:FCOS_FPN_C2",
-        "fcos_head": "search_spaces.fcos_head:FCOS_HEAD",
-        "fcos_decoder": "search_spaces.fcos_decoder:FCOS_DECODER",
-        "fcos_decoder_c2": "search_spaces.fcos_decoder:FCOS_DECODER_C2",
-        "fpn_fcos": "search_spaces.fcos_decoder:FPN_FCOS",
-        "video_cell": "search_spaces.video_cell:VIDEO_CELL",
-        "video_cell_4": "search_spaces.video_cell:VIDEO_CELL_4",
-        "arch2": "search_spaces.arch2:ARCH2",
+        "fcos_fpn": "search_spaces.fcos.choices:FCOS_FPN",
+        "fcos_fpn_c2": "search_spaces.fcos.choices:FCOS_FPN_C2",
+        "fcos_head": "search_spaces.fcos.choices:FCOS_HEAD",
+        "fcos_decoder": "search_spaces.fcos.choices:FCOS_DECODER",
+        "fcos_decoder_c2": "search_spaces.fcos.choices:FCOS_DECODER_C2",
+        "fpn_fcos": "search_spaces.fcos.choices:FPN_FCOS",
+        "video_cell": "search_spaces.video.choices:VIDEO_CELL",
+        "video_cell_4": "search_spaces.video.choices:VIDEO_CELL_4",
+        "arch2": "search_spaces.video.choices:ARCH2",
     },
 )

@@ -13,9 +13,9 @@ from nas.analysis.rewards import metrics, pareto, rewards
 from nas.analysis.sampling import proportions, proportions_over_time, weight_sharing
 from nas.analysis.stage import StageTrials, stage_trials
 from nas.analysis.tables import TABLES, Analysis, Best
-from nas.plan import stage_names
-from nas.run import Contents, Run
-from nas.run_directory import RunRecord
+from nas.run.directory import RunRecord
+from nas.run.reading import Contents, Run
+from nas.searching.plan import stage_names
 from search_spaces import InputError
 
 __all__ = ["analyse", "names_apart"]

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.stats import kendalltau, spearmanr
 
 from nas.analysis.tables import table
-from nas.run import Contents, Run
-from nas.run_store import PromotionRow
+from nas.run.reading import Contents, Run
+from nas.run.store import PromotionRow
 
 __all__ = ["correlations", "promoted"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nas.run_store import TrialRow
+from nas.run.store import TrialRow
 from search_spaces import SearchSpace
 
 __all__ = ["StageTrials", "stage_trials", "windows"]

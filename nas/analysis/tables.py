@@ -49,7 +49,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.run import Ranked
+from nas.run.reading import Ranked
 from search_spaces import Architecture
 
 __all__ = ["TABLES", "Analysis", "Best", "random_baseline", "table", "write_tables"]

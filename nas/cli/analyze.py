@@ -43,7 +43,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     from nas.analysis.analysing import analyse, names_apart
     from nas.analysis.tables import write_tables
     from nas.analysis.terminal import show
-    from nas.run import Run
+    from nas.run.reading import Run
 
     names = names_apart(given.runs)
     runs = [Run(path) for path in given.runs]

@@ -148,7 +148,7 @@ def _find(what: str, rank: str | None) -> _Found:
 def _from_run(path: Path, rank: int) -> _Found:
     """The architecture of that rank, and where it comes from."""
     from nas.exporting import promoted_weights
-    from nas.run import Run
+    from nas.run.reading import Run
 
     run = Run(path)
     best = run.best_with_trials(rank)

@@ -63,9 +63,9 @@ def _run(arguments: Sequence[str] | None) -> None:
             raise InputError(f"--{name} must be a whole number of at least {least}, got {value}")
     changes = dict(read_pair("--set", text) for text in given.set)
 
-    from experiments.jobs import JobOptions
-    from nas.plan import find_device
+    from experiments.job_folder import JobOptions
     from nas.promoting import promote
+    from nas.searching.plan import find_device
 
     options = JobOptions(
         data=given.data,

@@ -70,7 +70,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         values["task"] = {**config["task"], **given["task"]}
     settings = SearchSettings.of(values)
 
-    from nas.searching import resume, start
+    from nas.searching.search import resume, start
 
     if "resume" in flags:
         resume(flags["resume"], **values)

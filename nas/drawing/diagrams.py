@@ -168,7 +168,7 @@ _CONTEXTUAL_CELL = (
     ("conv3x3_dil3", "t4"),
     ("conv1x1", "t5"),
 )
-"""Operations and what they take, see `search_spaces.arch2`."""
+"""Operations and what they take, see `search_spaces.video.choices`."""
 
 
 DIAGRAMS: dict[str, Callable[[Architecture], Diagram]] = {

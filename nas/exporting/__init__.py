@@ -4,7 +4,7 @@ import importlib.util
 from contextlib import closing
 from pathlib import Path
 
-from nas.run_store import RunStore
+from nas.run.store import RunStore
 from search_spaces.errors import InputError
 
 __all__ = ["check_installed", "promoted_weights"]

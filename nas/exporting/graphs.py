@@ -13,8 +13,8 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from proxy_tasks.detector import IMAGE_MEAN, IMAGE_STD
-from proxy_tasks.segmenter import StaticSegmenter, VideoSegmenter
+from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
+from proxy_tasks.video.network import StaticSegmenter, VideoSegmenter
 from search_spaces import InputError
 
 __all__ = ["DetectorGraph", "FirstFrame", "FollowingFrame", "Frame", "Graph", "best_detections", "graphs_of"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.jobs import read_job
+from experiments.job_folder import read_job
 from nas.building import build
 from proxy_tasks import NETWORKS
 from proxy_tasks.backbones import BACKBONES, read_state_dict

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from experiments import recipes
-from experiments.recipes import StaticRecipe, VideoRecipe
+from experiments.video.recipe import StaticRecipe, VideoRecipe
 from search_spaces import InputError
 
 # thesis 6.4.2 and A.1

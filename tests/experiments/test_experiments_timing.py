@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-from experiments.segmentation import timing
-from experiments.segmentation.timing import device_name, median_milliseconds
+from experiments import timing
+from experiments.timing import device_name, median_milliseconds
 
 
 class Clock:

@@ -1,7 +1,7 @@
 """Runs written straight into a store, for the tests of their statistics."""
 
-from nas.run_directory import RunRecord, write_record
-from nas.run_store import RunStore
+from nas.run.directory import RunRecord, write_record
+from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import SPACES
 

@@ -2,7 +2,7 @@ import pytest
 import trees
 from places import Place
 
-from nas.run_store import RunStore
+from nas.run.store import RunStore
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ BELOW = {
     "controllers": {"search_spaces", "search_spaces.space", "search_spaces.errors", "search_spaces.registry"},
     "search_spaces": set(),
 }
-RAY = {"nas/engines/ray_tune.py"}
+RAY = {"nas/searching/engines/ray_tune.py"}
 FILES = sorted(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
 
 
@@ -54,7 +54,7 @@ for name in sys.argv[1:]:
     if (child := os.fork()) == 0:
         try:
             importlib.import_module(name)
-            assert "ray" not in sys.modules or name == "nas.engines.ray_tune", f"{name} imports ray"
+            assert "ray" not in sys.modules or name == "nas.searching.engines.ray_tune", f"{name} imports ray"
         except BaseException:
             import traceback
             traceback.print_exc()

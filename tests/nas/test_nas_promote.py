@@ -17,16 +17,16 @@ from places import environment
 from rich.console import Console
 
 import nas
-from experiments.segmentation import jobs
+from experiments.video import jobs
 from nas.cli import promote as promote_command
 from nas.cli import search as search_command
 from nas.promoting import comparison
 from proxy_tasks.backbones import state_hash
-from proxy_tasks.segmenter import build_segmenter
 from proxy_tasks.task import Diverged
+from proxy_tasks.video.network import build_segmenter
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture
-from search_spaces.video_cell import VIDEO_CELL, VIDEO_CELL_4
+from search_spaces.video.choices import VIDEO_CELL, VIDEO_CELL_4
 
 SIZES = ["crop_height=32", "crop_width=32", "batch_size=2"]
 TINY = ["--device", "cpu", "--set", "backbone=tiny", "width=16", *SIZES]
@@ -39,7 +39,7 @@ SEARCH = [
 
 @pytest.fixture(autouse=True)
 def no_timing(monkeypatch):
-    monkeypatch.setattr("experiments.segmentation.evaluation.median_milliseconds", lambda run, device: 12.34)
+    monkeypatch.setattr("experiments.video.evaluation.median_milliseconds", lambda run, device: 12.34)
 
 
 def run(main, *arguments):

@@ -13,8 +13,8 @@ from places import edit
 from experiments import training
 from nas.cli import promote as promote_command
 from nas.cli import search as search_command
-from search_spaces.fcos_fpn import FCOS_FPN
-from search_spaces.video_cell import VIDEO_CELL
+from search_spaces.fcos.choices import FCOS_FPN
+from search_spaces.video.choices import VIDEO_CELL
 
 STATIC = ["arch2", "--recipe", "camvid_static", "--device", "cpu"]
 TINY = ["--set", "backbone=tiny", "width=16"]
@@ -23,7 +23,7 @@ TINY = ["--set", "backbone=tiny", "width=16"]
 @pytest.fixture(autouse=True)
 def no_training(monkeypatch):
     monkeypatch.setattr(training, "run", lambda *_: pytest.fail("it is trained"))
-    monkeypatch.setattr("experiments.segmentation.jobs.evaluate", lambda *_: pytest.fail("the baseline is measured"))
+    monkeypatch.setattr("experiments.video.jobs.evaluate", lambda *_: pytest.fail("the baseline is measured"))
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nas.cli.search import _parser, _values
-from nas.plan import make_plan, resolve, task_factory
-from nas.run_directory import RunRecord, read_record, write_record
+from nas.run.directory import RunRecord, read_record, write_record
+from nas.searching.plan import make_plan, resolve, task_factory
 from nas.settings import SearchSettings, dump_yaml, load_yaml, read_config
 from search_spaces import Choice, InputError, SearchSpace
 

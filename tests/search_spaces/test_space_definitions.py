@@ -19,7 +19,7 @@ import numpy as np
 import search_spaces
 from experiments import published
 from search_spaces import Architecture
-from search_spaces.fcos_decoder import join, split
+from search_spaces.fcos.choices import join, split
 
 rng = np.random.default_rng(0)
 for name in search_spaces.names():
@@ -94,8 +94,8 @@ def test_a_text_that_names_no_function_is_refused_at_once(build):
 
 def test_an_error_in_a_module_of_our_own_stays_what_it_is(monkeypatch):
     """A command tells an operator that torchvision lacks as a wheel that does not fit, not as bad input."""
-    monkeypatch.setitem(sys.modules, "search_spaces.fcos_builders", None)
+    monkeypatch.setitem(sys.modules, "search_spaces.fcos.decoder", None)
     architecture = search_spaces.get("fcos_fpn").sample(np.random.default_rng(0))
-    with pytest.raises(ModuleNotFoundError, match="fcos_builders"):
+    with pytest.raises(ModuleNotFoundError, match="search_spaces.fcos.decoder"):
         architecture.build()
     assert Architecture.from_json(architecture.to_json()) == architecture

@@ -5,7 +5,7 @@ import pytest
 import search_spaces
 from experiments import published
 from search_spaces import Architecture, InputError
-from search_spaces.fcos_decoder import join, split
+from search_spaces.fcos.choices import join, split
 
 SPACES = {
     "nas_fcos": "fcos_decoder_c2",

@@ -1,0 +1,87 @@
+"""Training a dynamic cell and its static network end to end (thesis 6.4.2)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from experiments.video.loading import Batch, batches, steps_in
+from experiments.video.recipe import VideoRecipe
+from proxy_tasks.data.video.base import VideoDataset
+from proxy_tasks.images import normalise
+from proxy_tasks.video.loss import cross_entropy
+from proxy_tasks.video.network import VideoSegmenter, upsample
+
+__all__ = ["VideoTraining"]
+
+
+class VideoTraining:
+    """See `experiments.training.Training`: the cell alone by Adam, then the cell by Adam and the rest by SGD.
+
+    Args:
+        network: its static part trained; trained in place, on its device.
+        data: whose sequences are learned.
+        recipe: all settings.
+        seed: of order and augmentation.
+        iterations: steps end to end; None is the recipe's epochs.
+        workers: processes that decode images.
+    """
+
+    def __init__(
+        self,
+        network: VideoSegmenter,
+        data: VideoDataset,
+        recipe: VideoRecipe,
+        seed: int,
+        iterations: int | None = None,
+        workers: int = 0,
+    ):
+        self.network, self.data, self.recipe, self.seed, self.workers = network, data, recipe, seed, workers
+        self.sequences = data.sequences()
+        self.cell_steps = steps_in(recipe.cell_epochs, len(self.sequences), recipe.batch_size)
+        self.steps = self.cell_steps + (iterations or steps_in(recipe.epochs, len(self.sequences), recipe.batch_size))
+        self.adam = torch.optim.Adam(network.cell.parameters(), lr=recipe.cell_learning_rate, foreach=True)
+        self.sgd = torch.optim.SGD(network.static.parameters(), recipe.static_learning_rate, momentum=recipe.momentum)
+        self.device = next(network.parameters()).device
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """One sequence an item."""
+        return batches(self.data, self.sequences, self.recipe, self.seed, range(start, self.steps), self.workers)
+
+    def step(self, number: int, batch: Batch) -> Tensor:
+        """Cross-entropy at the labels' size, summed over the frames after the first."""
+        images, labels = (x.to(self.device) for x in batch)
+        end_to_end = number >= self.cell_steps
+        self._set_phase(end_to_end)
+        clips, length = images.shape[:2]
+        frames = normalise(images.flatten(0, 1)).unflatten(0, (clips, length))
+        scores = self.network(frames)[:, 1:]
+        height, width = labels.shape[-2:]
+        loss = torch.zeros((), device=self.device)
+        for t in range(length - 1):
+            loss = loss + cross_entropy(upsample(scores[:, t], (height, width)), labels[:, t + 1])
+        for optimizer in (self.adam, self.sgd):
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.adam.step()
+        if end_to_end:
+            self.sgd.step()
+        return loss.detach()
+
+    def _set_phase(self, end_to_end: bool) -> None:
+        """The static network is frozen, its batch norms' statistics too, while the cell learns alone."""
+        recipe = self.recipe
+        self.network.cell.train()
+        self.network.static.train(end_to_end).requires_grad_(end_to_end)
+        for group in self.adam.param_groups:
+            group["lr"] = recipe.finetune_cell_learning_rate if end_to_end else recipe.cell_learning_rate
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network and optimisers."""
+        return {name: getattr(self, name).state_dict() for name in ("network", "adam", "sgd")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        for name, value in state.items():
+            getattr(self, name).load_state_dict(value)

@@ -1,0 +1,192 @@
+"""Full trainings of segmentation networks, each from its recipe to its figures on the test frames."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from experiments import training
+from experiments.job_folder import JobOptions, open_job, read_result, save_weights, write_result
+from experiments.recipes import Recipe
+from experiments.timing import device_name
+from experiments.video.cell_training import VideoTraining
+from experiments.video.evaluation import Network, cost, evaluate
+from experiments.video.pictures import colour, legend, strip, write_png
+from experiments.video.recipe import StaticRecipe, VideoRecipe
+from experiments.video.static_training import StaticTraining
+from proxy_tasks.backbones import state_hash
+from proxy_tasks.data.video import open_video
+from proxy_tasks.data.video.base import VideoDataset
+from proxy_tasks.task import Diverged
+from proxy_tasks.video.network import StaticSegmenter, VideoSegmenter, build_segmenter
+from proxy_tasks.weights import load_weights
+from search_spaces import Architecture, InputError
+
+__all__ = ["draw_strips", "measure_baseline", "train_static", "train_video"]
+
+PICTURES = "pictures"
+ARCH2 = Architecture("arch2", ())
+Progress = Callable[[str, int, int, float], None]
+"""Called with what is done, how much of how much, and the last loss (NaN where there is none)."""
+
+
+def train_static(
+    folder: Path, architecture: Architecture, recipe: StaticRecipe, options: JobOptions, resume: bool, say: Progress
+) -> dict[str, Any]:
+    """Trains a static network and measures it on the test frames; everything ends up in ``folder``.
+
+    Raises:
+        InputError: bad data or weights, or the folder holds another job.
+        Diverged: the loss, or the trained weights, are not finite.
+    """
+    train, test = (open_video(options.data, subset) for subset in ("train", "test"))
+    network = _new(architecture, recipe, options, len(train.classes), auxiliary=True)
+    assert isinstance(network, StaticSegmenter), "arch2"
+    if options.static:
+        load_weights(network, options.static, optional="decoder.auxiliary.")
+    open_job(folder, resume, architecture, recipe, **_dependencies(train, options, network))
+    if (finished := _finished(folder, options)) is not None:
+        return finished
+    job = StaticTraining(network, train, recipe, options.seed, options.iterations, options.workers)
+    training.run(job, folder, lambda *n: say("training", *n))
+    network.decoder.auxiliary = None  # it was for the training alone
+    return _finish(folder, network, recipe.scale, 0, test, options, say, steps=job.steps)
+
+
+def train_video(
+    folder: Path, architecture: Architecture, recipe: VideoRecipe, options: JobOptions, resume: bool, say: Progress
+) -> dict[str, Any]:
+    """Trains a cell and the static network ``options.static`` end to end and measures them on the test frames.
+
+    Args:
+        folder: where everything ends up.
+        architecture: of a video space.
+        recipe: how.
+        options: see `JobOptions`.
+        resume: whether the folder may be there already.
+        say: see `Progress`.
+
+    Raises:
+        InputError: bad data or weights, no static network, or the folder holds another job.
+        Diverged: the loss, or the trained weights, are not finite.
+    """
+    train, test = (open_video(options.data, subset) for subset in ("train", "test"))
+    network = _new(architecture, recipe, options, len(train.classes))
+    assert isinstance(network, VideoSegmenter), architecture.space
+    load_weights(network.static, _static_file(options))
+    open_job(folder, resume, architecture, recipe, **_dependencies(train, options, network))
+    if (finished := _finished(folder, options)) is not None:
+        return finished
+    job = VideoTraining(network, train, recipe, options.seed, options.iterations, options.workers)
+    training.run(job, folder, lambda *n: say("training", *n))
+    interval = recipe.keyframe_interval
+    return _finish(folder, network, recipe.scale, interval, test, options, say, steps=job.steps)
+
+
+def measure_baseline(
+    folder: Path, recipe: VideoRecipe, options: JobOptions, resume: bool, say: Progress
+) -> dict[str, Any]:
+    """Measures the static network ``options.static`` as it is, frame by frame; raises as `train_video`."""
+    test = open_video(options.data, "test")
+    network = _new(ARCH2, recipe, options, len(test.classes))
+    load_weights(network, _static_file(options))
+    open_job(folder, resume, ARCH2, recipe, **_dependencies(test, options, network))
+    finished = _finished(folder, options)
+    return finished or _finish(folder, network, recipe.scale, 0, test, options, say, steps=0)
+
+
+def _finished(folder: Path, options: JobOptions) -> dict[str, Any] | None:
+    """The result of a finished job; None where there is none yet, or pictures are wanted that it has not drawn."""
+    result = read_result(folder)
+    return result if result is not None and result["pictures"] >= options.pictures else None
+
+
+def _static_file(options: JobOptions) -> str:
+    if options.static is None:
+        raise InputError(
+            "a video recipe starts from a trained static network; give --static weights.safetensors of"
+            " nas-promote arch2, or a search run that has one"
+        )
+    return options.static
+
+
+def _new(
+    architecture: Architecture, recipe: Recipe, options: JobOptions, classes: int, auxiliary: bool = False
+) -> Network:
+    """A network with initial weights drawn from the seed, its encoder's as the options say, on the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        weights = "none" if options.static or not auxiliary else options.backbone_weights
+        network = build_segmenter(architecture, recipe.backbone, weights, classes, recipe.width, auxiliary)
+    return network.to(options.device).to(memory_format=torch.channels_last)
+
+
+def _dependencies(data: VideoDataset, options: JobOptions, network: nn.Module) -> dict[str, Any]:
+    """What a job's outcome depends on beside architecture and recipe."""
+    return {
+        "data": data.fingerprint,
+        "seed": options.seed,
+        "iterations": options.iterations,
+        "initial weights": state_hash(network),
+    }
+
+
+def _finish(
+    folder: Path,
+    network: Network,
+    scale: float,
+    keyframe_interval: int,
+    test: VideoDataset,
+    options: JobOptions,
+    say: Progress,
+    steps: int,
+) -> dict[str, Any]:
+    """Weights, pictures and figures of a trained network."""
+    device = torch.device(options.device)
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise Diverged(f"the trained {name!r} is not finite")
+    save_weights(network, folder / "weights.safetensors")
+    (folder / PICTURES).mkdir(exist_ok=True)
+    annotated = np.flatnonzero(test.annotated)  # a strip shows the truth too
+    wanted = np.linspace(0, len(annotated) - 1, min(options.pictures, len(annotated))).round().astype(int)
+    keep = {int(index) for index in annotated[wanted]}
+    metrics, kept = evaluate(
+        network,
+        test,
+        scale,
+        keyframe_interval,
+        device,
+        keep,
+        lambda done, total: say("measuring", done, total, math.nan),
+    )
+    for index, labels in kept.items():
+        write_png(colour(labels, test.palette), folder / PICTURES / f"{test.name(index)}.png")
+    figures = {"metrics": metrics, "cost": cost(network, test, scale, device), "device": device_name(device)}
+    return write_result(folder, {"steps": steps, "pictures": options.pictures, **figures})
+
+
+def draw_strips(folder: Path, data: str | None, jobs: Mapping[str, Path]) -> None:
+    """Writes frame, truth and each finished job's prediction side by side, for every frame that all jobs have drawn.
+
+    Args:
+        folder: where to.
+        data: as in `JobOptions`.
+        jobs: their folders by their titles.
+    """
+    test = open_video(data, "test")
+    drawn = [{path.stem for path in (place / PICTURES).glob("*.png")} for place in jobs.values()]
+    names = set.intersection(*drawn)
+    folder.mkdir(exist_ok=True)
+    for index in (i for i in range(len(test)) if test.name(i) in names):
+        images = [Image.fromarray(test.image(index).permute(1, 2, 0).numpy()), colour(test.labels(index), test.palette)]
+        for place in jobs.values():
+            with Image.open(place / PICTURES / f"{test.name(index)}.png") as picture:
+                images.append(picture.convert("RGB"))
+        write_png(strip(images, ["frame", "truth", *jobs]), folder / f"{test.name(index)}.png")
+    write_png(legend(test.classes, test.palette), folder / "legend.png")

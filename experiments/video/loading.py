@@ -1,0 +1,104 @@
+"""Training batches of frames or sequences: decoded, scaled, cropped, padded and flipped, each a function of its step.
+
+Notation: B items of T frames; a batch is uint8 images (B, T, 3, H, W) and uint8 labels (B, T, H, W), VOID where there
+is nothing to learn.
+"""
+
+import signal
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as F
+
+from experiments.recipes import Recipe
+from proxy_tasks.data.video.base import VOID, VideoDataset
+from proxy_tasks.images import PADDING
+from proxy_tasks.video.frames import shrunk
+
+__all__ = ["Batch", "augmented", "batches", "steps_in"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+def steps_in(epochs: int, items: int, batch_size: int) -> int:
+    """The steps of ``epochs`` passes over ``items``; a batch may reach over the end of a pass."""
+    return -(-epochs * items // batch_size)
+
+
+def augmented(images: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Batch:
+    """One scale, one crop and one flip for all frames of a sequence.
+
+    Args:
+        images: (T, 3, H, W) uint8.
+        labels: (T, H, W) uint8.
+        recipe: scales and crop.
+        rng: draws them.
+
+    Returns:
+        (T, 3, crop_height, crop_width) and (T, crop_height, crop_width).
+    """
+    factor = recipe.scale * rng.uniform(recipe.scale_min, recipe.scale_max)
+    size = [max(1, round(side * factor)) for side in images.shape[-2:]]
+    images = F.resize(images, size, antialias=True)
+    labels = shrunk(labels, (size[0], size[1]))
+    crop = (recipe.crop_height, recipe.crop_width)
+    top, left = (int(rng.integers(max(0, side - want) + 1)) for side, want in zip(size, crop, strict=True))
+    images, labels = (x[..., top : top + crop[0], left : left + crop[1]] for x in (images, labels))
+    if rng.random() < 0.5:
+        images, labels = images.flip(-1), labels.flip(-1)
+    padded = torch.tensor(PADDING, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, *crop)
+    void = torch.full((len(labels), *crop), VOID, dtype=torch.uint8)
+    lacks = [want - have for want, have in zip(crop, labels.shape[-2:], strict=True)]
+    y, x = (int(rng.integers(lack + 1)) for lack in lacks)  # the padding's place is drawn too
+    window = (..., slice(y, y + labels.shape[-2]), slice(x, x + labels.shape[-1]))
+    padded[window], void[window] = images, labels
+    return padded, void
+
+
+class _Steps(Dataset[Batch]):
+    """Item number n is the batch of step n."""
+
+    def __init__(self, data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int):
+        self.data, self.sequences, self.recipe, self.seed = data, sequences, recipe, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, 1, step])
+        size, count = self.recipe.batch_size, len(self.sequences)
+        places = np.arange(step * size, (step + 1) * size)
+        chosen = [self.sequences[_order(self.seed, place // count, count)[place % count]] for place in places]
+        items = [augmented(*self._decoded(sequence), self.recipe, rng) for sequence in chosen]
+        return torch.stack([images for images, _ in items]), torch.stack([labels for _, labels in items])
+
+    def _decoded(self, sequence: np.ndarray) -> Batch:
+        images = [self.data.image(int(i)) for i in sequence]
+        labels = [
+            self.data.labels(int(i))
+            if self.data.annotated[i]
+            else torch.full(image.shape[-2:], VOID, dtype=torch.uint8)
+            for i, image in zip(sequence, images, strict=True)
+        ]
+        return torch.stack(images), torch.stack(labels)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, 0, epoch]).permutation(count)
+
+
+def batches(
+    data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int, steps: range, workers: int
+) -> Iterator[Batch]:
+    """The batches of these steps, decoded by ``workers`` processes beside the training (0: in this one)."""
+    items = _Steps(data, sequences, recipe, seed)
+    return iter(
+        DataLoader(items, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_leave_interrupts)
+    )
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process; the training's own ends its workers, once it needs no more batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""A run: its directory, its store, and how it is read."""

@@ -1,0 +1,154 @@
+"""A run as its readers see it, finished or still being written: settings, trials, the best architectures."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import search_spaces
+from nas.run.directory import RunRecord, read_record
+from nas.run.store import DiagnosticRow, PromotionRow, RunStore, StageRow, TrialRow
+from nas.searching.plan import import_parts, joined, stage_names
+from nas.settings import SearchSettings
+from search_spaces import Architecture, InputError, SearchSpace
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Contents", "Ranked", "Run", "load_run", "rank"]
+
+_FIRST = ["trial", "stage", "status", "reward", "key", "cached", "reason", "params", "macs", "seconds"]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One of the best trials; no two share a key."""
+
+    trial: int
+    key: str
+    reward: float
+    metrics: dict[str, float]
+    choices: dict[str, str]
+
+
+def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
+    """The trials that are done, best reward first, of equal rewards the earlier first."""
+    done = [row for row in rows if row.status == "done" and row.reward is not None]
+    best = sorted(done, key=lambda row: (-(row.reward or 0.0), row.trial))
+    return [Ranked(r.trial, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All that the store of a run holds for its readers, as of one moment."""
+
+    stages: list[StageRow]
+    trials: list[TrialRow]
+    diagnostics: list[DiagnosticRow]
+    promotions: list[PromotionRow]
+
+
+class Run:
+    """The run in a directory; every property reads what is there at that moment.
+
+    Args:
+        path: the run's directory.
+
+    Raises:
+        InputError: no run there, or one of a newer format.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._record = read_record(self.path)
+        self.contents()
+
+    @property
+    def settings(self) -> SearchSettings:
+        """As resolved when the run began."""
+        return self._record.settings
+
+    @property
+    def record(self) -> RunRecord:
+        """Settings, versions and fingerprints as of now."""
+        return read_record(self.path)
+
+    def contents(self) -> Contents:
+        """The rows of the store, all of one moment."""
+        with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
+            return Contents(store.stages(), store.trials(), store.diagnostics(), store.promotions())
+
+    @property
+    def trials(self) -> "pandas.DataFrame":
+        """One row a trial.
+
+        Columns: trial, stage, status, reward, key, cached (bool), reason, params, macs (NaN where the task has none),
+        seconds, one per choice (the option's name, missing for a choice of another stage), and ``metric.NAME`` for each
+        further figure.
+        """
+        import pandas
+
+        frame = pandas.DataFrame([_flat(row) for row in self.contents().trials])
+        return frame.reindex(columns=[*_FIRST, *(name for name in frame.columns if name not in _FIRST)])
+
+    def ranked(self) -> dict[str, list[Ranked]]:
+        """Per stage begun, its done trials, best first."""
+        now = self.contents()
+        return {stage.stage: rank(row for row in now.trials if row.stage == stage.stage) for stage in now.stages}
+
+    def best(self, k: int = 1) -> list[Architecture]:
+        """The ``k`` best architectures, best first; fewer where the run has fewer.
+
+        Of the last finished stage (before any is finished, of the first as it stands); where that completes a
+        progressive search, each is the whole decoder.
+
+        Raises:
+            InputError: no trial is done yet.
+        """
+        return [architecture for architecture, _ in self.best_with_trials(k)]
+
+    def best_with_trials(
+        self, k: int | None = 1, contents: Contents | None = None
+    ) -> list[tuple[Architecture, list[Ranked]]]:
+        """As `best`, each with the trials that it comes from: one, or one a stage of a progressive search.
+
+        Args:
+            k: how many at most; None is all there are.
+            contents: of the store, where they are read already.
+
+        Raises:
+            InputError: no trial is done yet.
+        """
+        now = contents or self.contents()
+        finished = [stage for stage in now.stages if stage.finished] or now.stages[:1]
+        ranked = [rank(row for row in now.trials if row.stage == stage.stage) for stage in finished]
+        if not ranked or not ranked[-1]:
+            raise InputError(f"the run {self.path} has no trial that is done yet")
+        spaces = [self.space(stage.stage) for stage in finished]
+        complete = len(finished) == len(stage_names(self.settings.space))
+        best = []
+        for last in ranked[-1][:k]:
+            trials = [*(trials[0] for trials in ranked[:-1]), last]
+            winners = [space.from_named(trial.choices) for space, trial in zip(spaces, trials, strict=True)]
+            best.append((joined(winners), trials) if complete else (winners[-1], trials[-1:]))
+        return best
+
+    def space(self, stage: str) -> SearchSpace:
+        """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""
+        import_parts(self.settings)
+        # A space of the user's own is known as MODULE:ATTRIBUTE, which its stage is not called.
+        single = len(stage_names(self.settings.space)) == 1
+        space: SearchSpace = search_spaces.get(self.settings.space if single else stage)
+        return space
+
+
+def load_run(path: str | Path) -> Run:
+    """The run at ``path``; it may be written to at the same time."""
+    return Run(path)
+
+
+def _flat(row: TrialRow) -> dict[str, object]:
+    figures = {name if name in ("params", "macs") else f"metric.{name}": v for name, v in row.metrics.items()}
+    own = {name: getattr(row, name) for name in _FIRST if name not in ("params", "macs")}
+    return {**own, **row.choices, **figures}

@@ -1,0 +1,141 @@
+"""From settings to stages: which spaces a search goes through, how many trials each gets, what device and preset."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import search_spaces
+from nas.settings import SearchSettings
+from search_spaces import Architecture, InputError, SearchSpace
+from search_spaces.registry import import_user_module
+
+__all__ = ["Stage", "find_device", "import_parts", "joined", "make_plan", "resolve", "task_factory"]
+
+PROGRESSIVE = {"fcos_decoder": ("fcos_fpn", "fcos_head"), "fcos_decoder_c2": ("fcos_fpn_c2", "fcos_head")}
+# FPN and head trials of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1.
+DEFAULT_TRIALS = {"demo": {2: (30, 15), 1: (30,)}, "paper": {2: (2800, 600), 1: (2000,)}}
+DEFAULT_REWARD = {"fcos": "loss", "video": "metric"}  # thesis eq. 7.2 and sec. 6.3.3; of a task of one's own: loss
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One search over one space: ``trials`` counts every row, duplicates and failures too."""
+
+    name: str
+    space: SearchSpace
+    trials: int
+
+
+def import_parts(settings: SearchSettings) -> None:
+    """Imports the modules that register the user's own spaces, controllers and datasets; raises `InputError`."""
+    for name in settings.imports:
+        import_user_module(name)
+
+
+def stage_names(space: str) -> tuple[str, ...]:
+    """The spaces that a search of ``space`` goes through, in order."""
+    return PROGRESSIVE.get(space, (space,))
+
+
+def resolve(settings: SearchSettings) -> SearchSettings:
+    """The settings with device, preset, trials and reward decided.
+
+    Raises:
+        InputError: CUDA is asked for and this machine has none, the trials do not fit the stages, something is said
+            of workers where there are none or of video where there is none, or the space is unknown.
+    """
+    for name in ("ray_address", "gpus_per_worker"):
+        if settings.workers == 0 and getattr(settings, name) is not None:
+            raise InputError(f"setting {name!r} is for worker processes, but 'workers' is 0; give --workers too")
+    task = _spaces(settings)[0].proxy_task or ""
+    if settings.static is not None and task != "video":
+        raise InputError(f"setting 'static' is for video spaces, and {settings.space!r} is none; leave it out")
+    device = find_device(settings.device)  # loads torch, for which a wrong space need not wait
+    # The built-in images are the demo's, whatever the machine: the paper's sizes need real data and a download.
+    preset = settings.preset or ("paper" if device == "cuda" and settings.data is not None else "demo")
+    names = stage_names(settings.space)
+    trials = settings.trials or DEFAULT_TRIALS[preset][len(names)]
+    if len(trials) not in (1, len(names)):
+        raise InputError(
+            f"trials gives {len(trials)} figures, but {settings.space!r} has {len(names)} stage(s): {', '.join(names)}"
+        )
+    reward = settings.reward or DEFAULT_REWARD.get(task, "loss")
+    trials = trials * (len(names) // len(trials))
+    return settings.changed(device=device, preset=preset, trials=trials, reward=reward)
+
+
+def find_device(wanted: str) -> str:
+    """``"cpu"`` or ``"cuda"``."""
+    if wanted == "cpu":
+        return wanted
+    import torch
+
+    found = torch.cuda.is_available()
+    if wanted == "cuda" and not found:
+        raise InputError(
+            "device 'cuda' is asked for, but torch finds no CUDA device here, where the caches are prepared;"
+            " start the search on a node that has one, or use --device cpu"
+        )
+    return "cuda" if found else "cpu"
+
+
+def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
+    """The stages of resolved settings; raises `InputError` for an unknown space."""
+    assert settings.trials is not None, "settings are resolved first"
+    return tuple(Stage(space.name, space, n) for space, n in zip(_spaces(settings), settings.trials, strict=True))
+
+
+def _spaces(settings: SearchSettings) -> list[SearchSpace]:
+    """The stages' spaces; imports the user's parts first."""
+    import_parts(settings)
+    spaces = [search_spaces.get(name) for name in stage_names(settings.space)]
+    for space in spaces:
+        if not isinstance(space, SearchSpace):
+            raise InputError(f"{settings.space!r} is a {type(space).__name__}, not a search space")
+    return spaces
+
+
+def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "partial[Any]":
+    """A picklable function without arguments that makes the stage's proxy task, here or in a worker.
+
+    Args:
+        stage: what is searched.
+        settings: resolved.
+        previous: the winner of the stage before.
+    """
+    import proxy_tasks
+
+    assert settings.preset is not None, "settings are resolved first"
+    assert settings.reward is not None, "settings are resolved first"
+    options = proxy_tasks.TaskOptions(
+        data=settings.data,
+        preset=settings.preset,
+        device=settings.device,
+        seed=settings.seed,
+        reward=settings.reward,
+        cache_dir=settings.cache_dir,
+        backbone=settings.backbone,
+        backbone_weights=settings.backbone_weights,
+        static=settings.static,
+        skip_bad_boxes=settings.skip_bad_boxes,
+        overrides=settings.task,
+    )
+    return partial(_make_task, settings, stage.space, options, previous)
+
+
+def _make_task(settings: SearchSettings, space: SearchSpace, options: Any, previous: Architecture | None) -> Any:
+    import proxy_tasks
+
+    import_parts(settings)
+    return proxy_tasks.make(space.proxy_task, space, options, previous)
+
+
+def joined(winners: Sequence[Architecture]) -> Architecture:
+    """A single stage's winner as it is; of a progressive search, FPN and head as one decoder."""
+    if len(winners) == 1:
+        return winners[0]
+    from search_spaces.fcos.choices import join
+
+    fpn, head = winners
+    return join(fpn, head)

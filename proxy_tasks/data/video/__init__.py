@@ -1,0 +1,35 @@
+"""Video datasets: CamVid, Cityscapes, layouts of one's own, and the built-in moving shapes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from proxy_tasks.data.layouts import recognised
+from proxy_tasks.data.video.base import VIDEO_SUBSETS, VOID, VideoDataset
+from proxy_tasks.data.video.moving_shapes import MovingShapes
+from search_spaces import Registry
+
+__all__ = ["VIDEO_DATASETS", "VIDEO_SUBSETS", "VOID", "MovingShapes", "VideoDataset", "open_video"]
+
+VIDEO_DATASETS = Registry(
+    "video layout",
+    {
+        "camvid": "proxy_tasks.data.video.camvid:CamVid",
+        "cityscapes": "proxy_tasks.data.video.cityscapes:Cityscapes",
+    },
+)
+
+
+def open_video(path: str | Path | None, subset: str = "train") -> VideoDataset:
+    """Opens the video dataset in the folder ``path``, whose layout is recognised; None is the built-in `MovingShapes`.
+
+    Args:
+        path: the folder.
+        subset: ``"train"``, ``"val"`` or ``"test"``.
+
+    Raises:
+        InputError: no such folder, no known layout or several, or anything wrong with the data: file and place.
+    """
+    if path is None:
+        return MovingShapes(subset=subset)
+    reader: Callable[..., VideoDataset] = recognised(Path(path), VIDEO_DATASETS)
+    return reader(path, subset)

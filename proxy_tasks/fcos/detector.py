@@ -1,0 +1,101 @@
+"""The whole detector: torchvision's ``FCOS`` around a backbone and a decoder from a search space.
+
+It takes and gives torchvision's lists of dicts; labels count from 0 (the classifier has no background column).
+"""
+
+from torch import Tensor, nn
+from torchvision.models.detection import FCOS
+
+from proxy_tasks.backbones import BACKBONES, make_backbone
+from proxy_tasks.fcos.targets import anchors_of, level_sizes
+from search_spaces import Architecture, InputError
+
+__all__ = ["Pyramid", "build_detector", "detections", "parse_width"]
+
+SCORE_THRESHOLD, NMS_THRESHOLD = 0.05, 0.6  # FCOS, sec. 4; as the authors of NAS-FCOS have them
+
+
+class Pyramid(nn.Module):
+    """A backbone and an FPN: (B, 3, H, W) to an ordered dict of P3..P7, as torchvision's detectors expect."""
+
+    def __init__(self, body: nn.Module, fpn: nn.Module, out_channels: int):
+        super().__init__()
+        self.body, self.fpn, self.out_channels = body, fpn, out_channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Maps normalised images to P3..P7."""
+        features: dict[str, Tensor] = self.fpn(self.body(images))
+        return features
+
+
+def parse_width(width: str | int) -> tuple[int, int]:
+    """The widths of FPN and head: ``"128-256"`` is (128, 256), ``256`` both.
+
+    Raises:
+        InputError: not of that form.
+    """
+    parts = str(width).removeprefix("@").split("-")
+    if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"width {width!r} must be a number, or FPN width and head width as in '128-256'")
+    return int(parts[0]), int(parts[-1])
+
+
+def build_detector(
+    architecture: Architecture,
+    backbone: str = "resnet50",
+    backbone_weights: str = "none",
+    frozen: bool | None = None,
+    num_classes: int = 80,
+    width: str | int = 256,
+    min_size: int = 800,
+    max_size: int = 1333,
+) -> FCOS:
+    """The detector of ``architecture``.
+
+    Args:
+        architecture: of any FCOS space.
+        backbone: one of ``proxy_tasks.backbones.BACKBONES``.
+        backbone_weights: ``default``, ``none`` or a file.
+        frozen: see `make_backbone`.
+        num_classes: foreground classes; labels count from 0.
+        width: channels of FPN and head, ``"128-256"`` where they differ (table 7.2's "@128-256").
+        min_size: pixels, the short side to which images are resized.
+        max_size: pixels, the most that the long side may have.
+    """
+    fpn_width, head_width = parse_width(width)
+    body = make_backbone(backbone, backbone_weights, frozen)
+    decoder = architecture.build(
+        in_channels=BACKBONES[backbone], num_classes=num_classes, fpn_width=fpn_width, head_width=head_width
+    )
+    return FCOS(
+        Pyramid(body, decoder.fpn, head_width),
+        num_classes,
+        min_size=min_size,
+        max_size=max_size,
+        head=decoder.head,
+        score_thresh=SCORE_THRESHOLD,
+        nms_thresh=NMS_THRESHOLD,
+    )
+
+
+def detections(outputs: dict[str, Tensor], crop: int) -> list[dict[str, Tensor]]:
+    """Boxes from a head's outputs on square crops, by torchvision's post-processing.
+
+    Args:
+        outputs: ``cls_logits`` (B, L, C), ``bbox_regression`` (B, L, 4), ``bbox_ctrness`` (B, L, 1).
+        crop: pixels.
+
+    Returns:
+        For each image ``boxes`` (n, 4) pixels, ``scores`` (n,), ``labels`` (n,).
+    """
+    classes = outputs["cls_logits"].shape[-1]
+    stem = nn.Identity()
+    stem.out_channels = 1  # type: ignore[assignment]
+    model = FCOS(stem, classes, head=nn.Identity(), score_thresh=SCORE_THRESHOLD, nms_thresh=NMS_THRESHOLD)
+    batch, levels = len(outputs["cls_logits"]), [side * side for side in level_sizes(crop)]
+    anchors = anchors_of(crop).to(outputs["cls_logits"].device)
+    split = {name: list(value.float().split(levels, dim=1)) for name, value in outputs.items()}
+    found: list[dict[str, Tensor]] = model.postprocess_detections(
+        split, [list(anchors.split(levels))] * batch, [(crop, crop)] * batch
+    )
+    return found

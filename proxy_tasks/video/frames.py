@@ -1,0 +1,171 @@
+"""What a search of cells needs of its data, computed once: frames, labels, and all that the static network gives.
+
+Every frame is stored once, however many sequences it is part of; a sequence is three numbers of frames.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from proxy_tasks.cache import cache_key, open_cache
+from proxy_tasks.data.video.base import VOID, VideoDataset
+from proxy_tasks.images import PADDING, normalise
+from proxy_tasks.rows import BUILD_BATCH, Rows, stored, write_arrays
+from proxy_tasks.video.network import StaticSegmenter
+
+__all__ = ["Frames", "StaticOutputs", "shrunk", "split_sequences"]
+
+MAPS = ("C3", "C4", "C5", "dec")
+META_VAL_SHARE = 0.1  # thesis 6.4.1: a random 90/10 split
+Counted = Callable[[int, int], None]
+
+
+def split_sequences(data: VideoDataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Meta-train and meta-val: int64 (n, T) frame numbers each, no frame in both.
+
+    Every clip is cut into sequences that share no frame, and a tenth of those is meta-val; meta-train is every sequence
+    that has no frame of them.
+    """
+    every = data.sequences()
+    apart: list[np.ndarray] = []
+    for sequence in every:
+        if not apart or sequence[0] > apart[-1][-1]:
+            apart.append(sequence)
+    count = max(1, round(META_VAL_SHARE * len(apart)))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(apart))[:count])
+    meta_val = np.array(apart, np.int64).reshape(-1, data.sequence_length)[chosen]
+    meta_train = every[~np.isin(every, meta_val).any(axis=1)]
+    return meta_train, meta_val
+
+
+def shrunk(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels (B, H, W) by nearest neighbour at ``size``, e.g. the classifier's own."""
+    return F.resize(labels, list(size), interpolation=InterpolationMode.NEAREST_EXACT)
+
+
+class Frames:
+    """Every frame once reduced and cropped, with its labels, memory-mapped.
+
+    Args:
+        data: the frames.
+        long_side: pixels; larger frames are reduced to it.
+        crop: height and width, placed once a clip by the seed; less where all frames are smaller.
+        seed: draws the places.
+        root: the cache directory.
+        progress: called with the number of frames done and their total.
+    """
+
+    def __init__(
+        self, data: VideoDataset, long_side: int, crop: tuple[int, int], seed: int, root: Path, progress: Counted
+    ):
+        sizes = np.array([_reduced(data.size(index), long_side) for index in range(len(data))])
+        self.size = tuple(int(side) for side in np.minimum(sizes.max(axis=0), crop))
+        self.key = cache_key(data=data.fingerprint, long_side=long_side, crop=crop, seed=seed)
+        self._cache = open_cache(
+            root, "frames", self.key, lambda place: self._write(place, data, sizes, seed, progress)
+        )
+
+    def __len__(self) -> int:
+        return len(self._cache["images"])
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """(B, 3, H, W) uint8, channels last in memory."""
+        return torch.from_numpy(self._cache["images"][indices]).permute(0, 3, 1, 2)
+
+    def labels(self, indices: np.ndarray) -> Tensor:
+        """(B, H, W) uint8."""
+        return torch.from_numpy(self._cache["labels"][indices])
+
+    def _write(self, place: Path, data: VideoDataset, sizes: np.ndarray, seed: int, progress: Counted) -> None:
+        def rows() -> Iterator[Mapping[str, Tensor]]:
+            done = 0
+            for number, clip in enumerate(data.clips):
+                corner = np.random.default_rng([seed, number]).random(2)  # as shares of the room there is
+                for index in clip:
+                    yield self._row(data, index, tuple(sizes[index]), corner)
+                    done += 1
+                    progress(done, len(data))
+
+        assert [index for clip in data.clips for index in clip] == list(range(len(data))), (
+            "frames in their clips' order"
+        )
+        write_arrays(place, len(data), rows())
+
+    def _row(self, data: VideoDataset, index: int, size: tuple[int, int], corner: np.ndarray) -> dict[str, Tensor]:
+        image = F.resize(data.image(index), list(size), antialias=True)
+        labels = torch.full(data.size(index), VOID, dtype=torch.uint8)
+        if data.annotated[index]:
+            labels = data.labels(index)
+        labels = shrunk(labels[None], size)
+        room = [max(0, have - want) for have, want in zip(size, self.size, strict=True)]
+        top, left = (int(share * (space + 1)) for share, space in zip(corner, room, strict=True))
+        window = (..., slice(top, top + self.size[0]), slice(left, left + self.size[1]))
+        image, labels = image[window], labels[window]
+        lacks = [0, 0, self.size[1] - image.shape[-1], self.size[0] - image.shape[-2]]  # left, top, right, bottom
+        image, labels = F.pad(image, lacks, fill=PADDING), F.pad(labels, lacks, fill=VOID)
+        return {"images": image.permute(1, 2, 0)[None].contiguous(), "labels": labels.contiguous()}
+
+
+def _reduced(size: tuple[int, int], long_side: int) -> tuple[int, int]:
+    factor = min(1.0, long_side / max(size))
+    height, width = (max(1, round(side * factor)) for side in size)
+    return height, width
+
+
+class StaticOutputs:
+    """C3, C4, C5 and ``dec`` of every frame, and its labels at their stride, as the trained static network gives them.
+
+    Args:
+        frames: the images.
+        network: trained; used, in eval mode, only where the cache has to be built.
+        network_hash: of its weights.
+        root: the cache directory.
+        device: where batches go.
+        progress: called with the number of frames done and their total.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        network: StaticSegmenter,
+        network_hash: str,
+        root: Path,
+        device: torch.device,
+        progress: Counted,
+    ):
+        self.key = cache_key(frames=frames.key, network=network_hash, maps=MAPS, dtype="float16")
+        cache = open_cache(
+            root, "video", self.key, lambda place: _write_outputs(place, frames, network, device, progress)
+        )
+        self._rows = Rows(cache, device)
+
+    def maps(self, names: tuple[str, ...], indices: np.ndarray) -> dict[str, Tensor]:
+        """Maps of these frames by name, (B, C, ·, ·) float32, channels last."""
+        return self._rows.maps(names, indices)
+
+    def labels(self, indices: np.ndarray) -> Tensor:
+        """The labels of these frames at the size of ``dec``, (B, h, w) int64."""
+        return self._rows("small_labels", indices).long()
+
+
+@torch.inference_mode()
+def _write_outputs(
+    place: Path, frames: Frames, network: StaticSegmenter, device: torch.device, progress: Counted
+) -> None:
+    network.eval()
+
+    def batch(start: int) -> dict[str, Tensor]:
+        indices = np.arange(start, min(start + BUILD_BATCH, len(frames)))
+        features = network.body(normalise(frames.images(indices).to(device)))
+        maps = {**features, "dec": network.decoder(features)["dec"]}
+        height, width = maps["dec"].shape[-2:]
+        small = shrunk(frames.labels(indices), (height, width))
+        progress(start + len(indices), len(frames))
+        return {name: stored(name, maps[name]) for name in MAPS} | {"small_labels": small}
+
+    write_arrays(place, len(frames), map(batch, range(0, len(frames), BUILD_BATCH)))

@@ -1,0 +1,130 @@
+"""The spaces of NAS-FCOS: the feature pyramid network (FPN), the head, and whole decoders made of both.
+
+An FPN is seven basic blocks over a growing pool of feature maps. Block t takes two maps of the pool, applies an
+operation to each, aggregates them and adds the result, ``b{t}``, to the pool. Blocks 5, 6 and 7 give P5, P4 and P3,
+resized to the sizes of C5, C4 and C3; what no block takes of blocks 1 … 4 is added to all three (thesis eq. 7.1). The
+pool of the text is C3 … C5, that of the published networks C2 … C5, and there every map of the pool has an adapter,
+whether a block takes it or not.
+
+A head is six operations in sequence and the layer from which on the pyramid's levels share weights.
+
+Source: Wang et al., NAS-FCOS, CVPR 2020, sec. 3.2; H. Chen's thesis, sec. 7.3.2.
+"""
+
+from functools import partial
+
+from search_spaces.blocks import block_choices, least_spelling
+from search_spaces.errors import InputError
+from search_spaces.options import AGGREGATIONS, FPN_OPERATIONS, HEAD_OPERATIONS
+from search_spaces.space import Architecture, Choice, SearchSpace
+
+__all__ = [
+    "BLOCKS",
+    "FCOS_DECODER",
+    "FCOS_DECODER_C2",
+    "FCOS_FPN",
+    "FCOS_FPN_C2",
+    "FCOS_HEAD",
+    "FPN_FCOS",
+    "INNER",
+    "LAYERS",
+    "LEVELS",
+    "fpn_canonical",
+    "fpn_choices",
+    "head_canonical",
+    "head_choices",
+    "join",
+    "split",
+]
+
+LEVELS = ("P3", "P4", "P5", "P6", "P7")
+"""The maps of the pyramid, of strides 8 to 128, that an FPN gives and a head takes."""
+BLOCKS = 7
+INNER = 4  # blocks 1 … 4; the others are outputs
+LAYERS = 6
+Tokens = tuple[int, ...]
+
+
+def fpn_choices(levels: tuple[str, ...]) -> tuple[Choice, ...]:
+    """The 35 choices over a pool that starts as ``levels``."""
+    return block_choices("fpn", "b", levels, BLOCKS, FPN_OPERATIONS, AGGREGATIONS)
+
+
+def fpn_canonical(levels: int, tokens: Tokens) -> Tokens:
+    """The least spelling of a network whose pool starts with ``levels`` maps.
+
+    The (input, operation) pairs of a sum commute (a concatenation's do not: its grouped convolution tells them apart),
+    and blocks 1 … 4 may be numbered in any order that takes inputs before they are used.
+    """
+    return least_spelling(tokens, levels, INNER, [AGGREGATIONS.index("sum")])
+
+
+def _fpn_space(name: str, levels: tuple[str, ...]) -> SearchSpace:
+    build, canonical = "search_spaces.fcos.decoder:build_searched_fpn", partial(fpn_canonical, len(levels))
+    return SearchSpace(name, fpn_choices(levels), build, canonical, proxy_task="fcos")
+
+
+FCOS_FPN = _fpn_space("fcos_fpn", ("C3", "C4", "C5"))
+FCOS_FPN_C2 = _fpn_space("fcos_fpn_c2", ("C2", "C3", "C4", "C5"))
+
+
+def head_choices() -> tuple[Choice, ...]:
+    """The six operations and the sharing index: layers before it (counted from 0) have weights per level."""
+    operations = (Choice(f"head.{i}.op", "head_op", HEAD_OPERATIONS) for i in range(1, LAYERS + 1))
+    return (*operations, Choice("head.share", "share", tuple(str(i) for i in range(LAYERS + 1))))
+
+
+def head_canonical(tokens: Tokens) -> Tokens:
+    """Skips moved to the end; the sharing index counts the layers that are not skips."""
+    *operations, share = tokens
+    skip = HEAD_OPERATIONS.index("skip")
+    layers = [token for token in operations if token != skip]
+    before = sum(token != skip for token in operations[:share])
+    return (*layers, *[skip] * (LAYERS - len(layers)), before)
+
+
+FCOS_HEAD = SearchSpace(
+    "fcos_head", head_choices(), "search_spaces.fcos.decoder:build_searched_head", head_canonical, proxy_task="fcos"
+)
+
+
+def split(architecture: Architecture) -> tuple[Architecture, Architecture]:
+    """The FPN's and the head's part of a decoder, each an architecture of its own space.
+
+    Raises:
+        InputError: the architecture is not of a searched decoder space.
+    """
+    fpn = _FPN_OF.get(architecture.definition.name)
+    if fpn is None:
+        raise InputError(f"only {' and '.join(_FPN_OF)} architectures can be split, got {architecture.space!r}")
+    tokens = architecture.tokens
+    return fpn.architecture(tokens[: len(fpn)]), FCOS_HEAD.architecture(tokens[len(fpn) :])
+
+
+def join(fpn: Architecture, head: Architecture) -> Architecture:
+    """The decoder made of an FPN and a head, the inverse of `split`.
+
+    Raises:
+        InputError: the first is not of an FPN space, or the second not of the head space.
+    """
+    decoder = {space.name: name for name, space in _FPN_OF.items()}.get(fpn.definition.name)
+    if decoder is None or head.space != FCOS_HEAD.name:
+        names = " or ".join(space.name for space in _FPN_OF.values())
+        raise InputError(f"a decoder is joined of {names} and {FCOS_HEAD.name}, got {fpn.space!r} and {head.space!r}")
+    return Architecture(decoder, fpn.tokens + head.tokens)
+
+
+def _canonical(fpn: SearchSpace, tokens: Tokens) -> Tokens:
+    assert fpn.canonical is not None
+    return fpn.canonical(tokens[: len(fpn)]) + head_canonical(tokens[len(fpn) :])
+
+
+def _decoder_space(name: str, fpn: SearchSpace) -> SearchSpace:
+    build, choices = "search_spaces.fcos.decoder:build_searched_decoder", fpn.choices + FCOS_HEAD.choices
+    return SearchSpace(name, choices, build, partial(_canonical, fpn), proxy_task="fcos")
+
+
+FCOS_DECODER = _decoder_space("fcos_decoder", FCOS_FPN)
+FCOS_DECODER_C2 = _decoder_space("fcos_decoder_c2", FCOS_FPN_C2)
+FPN_FCOS = SearchSpace("fpn_fcos", (), "search_spaces.fcos.decoder:build_standard_decoder", proxy_task="fcos")
+_FPN_OF = {FCOS_DECODER.name: FCOS_FPN, FCOS_DECODER_C2.name: FCOS_FPN_C2}

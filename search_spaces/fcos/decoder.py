@@ -1,0 +1,90 @@
+"""FCOS decoders, an FPN and a head, and the builder of each space, which makes them from its choices.
+
+What a space leaves open is the standard FPN or the standard head.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from search_spaces.fcos.choices import split
+from search_spaces.fcos.fpn import SearchedFPN, StandardFPN
+from search_spaces.fcos.head import FCOSHead, SearchedHead, StandardHead
+from search_spaces.parts.maps import Features
+from search_spaces.space import Architecture
+
+__all__ = [
+    "FCOSDecoder",
+    "build_searched_decoder",
+    "build_searched_fpn",
+    "build_searched_head",
+    "build_standard_decoder",
+]
+
+
+class FCOSDecoder(nn.Module):
+    """What turns a backbone's feature maps into FCOS predictions.
+
+    Args:
+        fpn: feature maps -> {"P3": ..., "P7": ...}.
+        head: list of pyramid maps -> predictions.
+    """
+
+    def __init__(self, fpn: nn.Module, head: FCOSHead):
+        super().__init__()
+        self.fpn = fpn
+        self.head = head
+
+    def forward(self, features: Features) -> dict[str, Tensor]:
+        """{"C3": (N, C, H, W), ...} -> the head's predictions."""
+        predictions: dict[str, Tensor] = self.head(list(self.fpn(features).values()))
+        return predictions
+
+
+def _build(
+    make_fpn: Callable[..., nn.Module] | None,
+    make_head: Callable[..., FCOSHead] | None,
+    architecture: Architecture,
+    *,
+    in_channels: Mapping[str, int],
+    num_classes: int,
+    fpn_width: int = 256,
+    head_width: int = 256,
+) -> FCOSDecoder:
+    """The builder behind all of them.
+
+    Args:
+        make_fpn: ``make_fpn(architecture, in_channels, fpn_width, head_width)``; None stands for the standard FPN.
+        make_head: ``make_head(architecture, head_width, num_classes)``; None stands for the standard head.
+        architecture: what the two make.
+        in_channels: channels of the backbone's maps by name ("C3", "C4", "C5", where the space has it "C2").
+        num_classes: foreground classes.
+        fpn_width: channels inside the FPN.
+        head_width: channels of the pyramid maps and inside the head, a multiple of ``fpn_width``.
+
+    Raises:
+        InputError: a map's channels are missing, or a width cannot be.
+    """
+    fpn = (
+        make_fpn(architecture, in_channels, fpn_width, head_width)
+        if make_fpn
+        else StandardFPN(in_channels, fpn_width, head_width)
+    )
+    head = make_head(architecture, head_width, num_classes) if make_head else StandardHead(head_width, num_classes)
+    return FCOSDecoder(fpn, head)
+
+
+def _fpn(architecture: Architecture, *sizes: Any) -> SearchedFPN:
+    return SearchedFPN(split(architecture)[0], *sizes)
+
+
+def _head(architecture: Architecture, *sizes: Any) -> SearchedHead:
+    return SearchedHead(split(architecture)[1], *sizes)
+
+
+build_searched_fpn = partial(_build, SearchedFPN, None)
+build_searched_head = partial(_build, None, SearchedHead)
+build_searched_decoder = partial(_build, _fpn, _head)
+build_standard_decoder = partial(_build, None, None)

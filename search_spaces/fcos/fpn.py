@@ -1,0 +1,127 @@
+"""Feature pyramid networks: the standard one, and the one that the choices of `search_spaces.fcos.choices` spell.
+
+Notation: N images; feature maps C2 … C5 of strides 4 … 32; pyramid maps P3 … P7 of strides 8 … 128.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
+
+from search_spaces.errors import InputError
+from search_spaces.fcos.choices import BLOCKS, INNER, LEVELS
+from search_spaces.parts.aggregations import make_aggregation
+from search_spaces.parts.block import Block
+from search_spaces.parts.complexity import COUNTING
+from search_spaces.parts.maps import Features, channels_of, resize
+from search_spaces.parts.operations import batch_norm, conv_norm_relu, make_operation
+from search_spaces.space import Architecture
+
+__all__ = ["SearchedFPN", "StandardFPN", "TopLevels"]
+
+
+class TopLevels(nn.Module):
+    """Widens P3 … P5 by repeating their channels and adds P6, P7 by 3×3 stride-2 convolutions, ReLU before P7.
+
+    Repetition costs nothing, as the published counts of the widths 128-256 say.
+
+    Args:
+        width: channels of the maps that come in.
+        out_width: channels of all that go out.
+
+    Raises:
+        InputError: ``out_width`` is no multiple of ``width``.
+    """
+
+    def __init__(self, width: int, out_width: int):
+        super().__init__()
+        if out_width % width:
+            raise InputError(f"the head's width must be a multiple of the FPN's width {width}, got {out_width}")
+        self.repeats = out_width // width
+        self.p6_p7 = LastLevelP6P7(out_width, out_width)
+
+    def forward(self, maps: Sequence[Tensor]) -> "OrderedDict[str, Tensor]":
+        """P3, P4, P5 of (N, width, ·, ·) -> {"P3": (N, out_width, ·, ·), ..., "P7": ...}."""
+        wide = [torch.cat([x] * self.repeats, dim=1) if self.repeats > 1 else x for x in maps]
+        wide, _ = self.p6_p7(wide, wide, list(LEVELS[:3]))
+        return OrderedDict(zip(LEVELS, wide, strict=True))
+
+
+class StandardFPN(nn.Module):
+    """The feature pyramid network of FCOS on C3 … C5, P6 and P7 from P5.
+
+    Args:
+        in_channels: channels of C3, C4 and C5 by name.
+        width: channels inside.
+        out_width: channels of the pyramid maps.
+    """
+
+    def __init__(self, in_channels: Mapping[str, int], width: int, out_width: int):
+        super().__init__()
+        self.inputs = ("C3", "C4", "C5")
+        self.fpn = FeaturePyramidNetwork(channels_of(in_channels, self.inputs), width)
+        self.top = TopLevels(width, out_width)
+
+    def forward(self, features: Features) -> "OrderedDict[str, Tensor]":
+        """{"C3": (N, C, H, W), ...} -> {"P3": (N, out_width, H, W), ..., "P7": ...}."""
+        pyramid = self.fpn(OrderedDict((name, features[name]) for name in self.inputs))
+        out: OrderedDict[str, Tensor] = self.top(list(pyramid.values()))
+        return out
+
+
+class SearchedFPN(nn.Module):
+    """The pyramid network that FPN choices spell.
+
+    The adapter of a map that no block takes holds parameters but is skipped, except while `complexity.count` counts:
+    the published figures include it.
+
+    Args:
+        architecture: of `FCOS_FPN` or `FCOS_FPN_C2`.
+        in_channels: channels of C3, C4, C5, in the second space of C2 too, by name.
+        width: channels inside.
+        out_width: channels of the pyramid maps, a multiple of ``width``.
+
+    Raises:
+        InputError: a level's channels are missing, or a width cannot be.
+    """
+
+    def __init__(self, architecture: Architecture, in_channels: Mapping[str, int], width: int, out_width: int):
+        super().__init__()
+        named = architecture.named
+        levels = architecture.definition.choices[0].options
+        self.adapters = nn.ModuleDict(
+            {
+                level: conv_norm_relu(channels, width, 1, batch_norm)
+                for level, channels in zip(levels, channels_of(in_channels, levels), strict=True)
+            }
+        )
+        numbers = range(1, BLOCKS + 1)
+        self.wiring = [(named[f"fpn.{i}.x1"], named[f"fpn.{i}.x2"]) for i in numbers]
+        self.used = {name for pair in self.wiring for name in pair}
+        self.dangling = [f"b{i}" for i in range(1, INNER + 1) if f"b{i}" not in self.used]
+        self.blocks = nn.ModuleList(
+            Block(
+                make_operation(named[f"fpn.{i}.op1"], width, batch_norm),
+                make_operation(named[f"fpn.{i}.op2"], width, batch_norm),
+                make_aggregation(named[f"fpn.{i}.agg"], width),
+            )
+            for i in numbers
+        )
+        self.top = TopLevels(width, out_width)
+
+    def forward(self, features: Features) -> "OrderedDict[str, Tensor]":
+        """{"C3": (N, C, H, W), ...} -> {"P3": (N, out_width, H, W), ..., "P7": ...}."""
+        wanted = [level for level in self.adapters if level in self.used or COUNTING.get()]
+        pool = {level: self.adapters[level](features[level]) for level in wanted}
+        for i, (block, (x1, x2)) in enumerate(zip(self.blocks, self.wiring, strict=True), start=1):
+            pool[f"b{i}"] = block(pool[x1], pool[x2])
+        maps = []
+        for output, level in (("b7", "C3"), ("b6", "C4"), ("b5", "C5")):
+            height, width = features[level].shape[-2:]
+            size = (height, width)
+            maps.append(sum((resize(pool[name], size) for name in self.dangling), resize(pool[output], size)))
+        out: OrderedDict[str, Tensor] = self.top(maps)
+        return out

@@ -1,0 +1,1 @@
+"""Segmentation of video: the spaces of dynamic cells, the static network arch2, and their modules."""

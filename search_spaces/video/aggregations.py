@@ -1,0 +1,138 @@
+"""Binary aggregations of the dynamic cell: two maps of one width become one, in an order that matters.
+
+Maps of different sizes: the smaller is resized bilinearly to the larger first. Notation: x the first and y the second
+map, (N, C, H, W) once they have one size.
+
+Source: Nekrasov et al., "Architecture Search of Dynamic Cells for Semantic Video Segmentation", WACV 2020; H. Chen's
+thesis, table 6.2 and appendix A.2. Sum and concatenation are those of `search_spaces.parts.aggregations`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from search_spaces.errors import InputError
+from search_spaces.options import VIDEO_AGGREGATIONS
+from search_spaces.parts.aggregations import make_aggregation
+from search_spaces.parts.maps import match_sizes
+from search_spaces.parts.operations import DepthwiseConv2d
+
+__all__ = [
+    "Attention",
+    "BilinearSampling",
+    "PairConv3d",
+    "Predictive",
+    "filter_positions",
+    "make_video_aggregation",
+]
+
+
+def filter_positions(x: Tensor, filters: Tensor) -> Tensor:
+    """Applies a 3×3 filter of its own at every position, the same to all channels.
+
+    Nine shifted products: the columns of `torch.nn.functional.unfold` would take nine times the memory of ``x``.
+
+    Args:
+        x: (N, C, H, W), zero outside.
+        filters: (N, 9, H, W), the taps row by row.
+
+    Returns:
+        (N, C, H, W).
+    """
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (1, 1, 1, 1))
+    out = torch.zeros_like(x)
+    for tap in range(9):
+        top, left = divmod(tap, 3)
+        out = out + padded[:, :, top : top + height, left : left + width] * filters[:, tap : tap + 1]
+    return out
+
+
+class Predictive(nn.Module):
+    """x predicts the 3×3 filters that are applied to y ("predictive").
+
+    A depthwise 3×3 convolution of each comes first; a 1×1 convolution of x and a softmax over the nine taps make the
+    filter of a position, which all channels share. No convolution has a bias.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.filters = nn.Sequential(DepthwiseConv2d(channels, 3, 1), nn.Conv2d(channels, 9, 1, bias=False))
+        self.values = DepthwiseConv2d(channels, 3, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
+        x, y = match_sizes(x, y)
+        return filter_positions(self.values(y), self.filters(x).softmax(dim=1))
+
+
+class BilinearSampling(nn.Module):
+    """x sampled on an affine grid that y predicts, plus y ("bilinear").
+
+    The grid's 2×3 matrix is the identity plus a linear map of y's average over all positions, reduced to six channels;
+    that map starts at zero, so the whole starts as x + y. Outside of x is zero.
+
+    Source: Jaderberg et al., "Spatial Transformer Networks", NIPS 2015, sec. 3.2.
+    """
+
+    identity: Tensor
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, 6, 1, bias=False)
+        self.matrix = nn.Linear(6, 6)
+        for parameter in self.matrix.parameters():
+            nn.init.zeros_(parameter)
+        self.register_buffer("identity", torch.eye(2, 3), persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
+        x, y = match_sizes(x, y)
+        # the average of a 1×1 convolution is the 1×1 convolution of the average, which is cheaper
+        pooled = self.reduce(y.mean((2, 3), keepdim=True)).flatten(1)
+        # the identity is added last: in half precision the grid is then no coarser than the map's pixels
+        matrices = self.identity + self.matrix(pooled).view(-1, 2, 3)
+        grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
+        return y + F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class PairConv3d(nn.Conv2d):
+    """x and y stacked along a new dimension and a depthwise 2×3×3 convolution without bias over it ("conv3d").
+
+    Computed as the sum of a depthwise 3×3 convolution of each, which is the same and several times faster on a CPU. The
+    weight is (C, 2, 3, 3): one of five dimensions could not be brought to channels_last.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(2 * channels, channels, 3, padding=1, groups=channels, bias=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
+        x, y = match_sizes(x, y)
+        of_x, of_y = self.weight.split(1, dim=1)
+        return F.conv2d(x, of_x, padding=1, groups=self.groups) + F.conv2d(y, of_y, padding=1, groups=self.groups)
+
+
+class Attention(nn.Module):
+    """x · sigmoid(y), element by element ("attention")."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
+        x, y = match_sizes(x, y)
+        return x * y.sigmoid()
+
+
+def make_video_aggregation(name: str, channels: int) -> nn.Module:
+    """The aggregation called ``name``, one of `options.VIDEO_AGGREGATIONS`; raises `InputError` where there is none."""
+    match name:
+        case "sum" | "concat":
+            return make_aggregation(name, channels)
+        case "predictive":
+            return Predictive(channels)
+        case "bilinear":
+            return BilinearSampling(channels)
+        case "conv3d":
+            return PairConv3d(channels)
+        case "attention":
+            return Attention()
+    raise InputError(f"there is no aggregation {name!r} of a cell; known: {', '.join(VIDEO_AGGREGATIONS)}")

@@ -1,0 +1,136 @@
+"""Training of cell and static network: the two phases, their rates, the loss against frame by frame."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_experiments_static_training import slow_cross_entropy
+from video_parts import build, cell, noise, video_recipe
+
+from experiments.video.cell_training import VideoTraining
+from proxy_tasks.images import normalise
+
+
+def started(**changes):
+    """A training of two steps of the cell and three end to end."""
+    recipe = video_recipe(**{"cell_epochs": 2, "batch_size": 2, **changes})
+    data = noise(8, lengths=[3, 3, 2], size=(32, 32))
+    return VideoTraining(build(cell()), data, recipe, seed=0, iterations=3)
+
+
+def snapshot(module):
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def changed(module, before):
+    return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def run(training, steps):
+    batches = training.batches(0)
+    for number in range(steps):
+        training.step(number, next(batches))
+
+
+def test_the_cell_learns_alone_and_then_both():
+    training = started()
+    assert (training.cell_steps, training.steps) == (2, 5)
+    static, own = snapshot(training.network.static), snapshot(training.network.cell)
+    run(training, 2)
+    assert changed(training.network.static, static) == set()
+    assert any(name.endswith("weight") for name in changed(training.network.cell, own))
+
+    batches = training.batches(2)
+    training.step(2, next(batches))
+    moved = changed(training.network.static, static)
+    assert {
+        "body.0.0.weight",
+        "body.0.1.running_mean",
+        "decoder.bottleneck.0.weight",
+        "decoder.classifier.bias",
+    } <= moved
+
+
+def test_the_loss_is_that_of_frame_after_frame():
+    training = started()
+    images, labels = batch = next(training.batches(0))
+    network = copy.deepcopy(training.network)
+    network.static.eval()
+    network.cell.train()
+    loss = training.step(0, batch).item()
+
+    frames = [normalise(images[:, t]) for t in range(3)]
+    _, state = network.first(frames[0])
+    expected = 0.0
+    for t in (1, 2):
+        logits, state = network.following(frames[t], state)
+        large = F.interpolate(logits, (32, 32), mode="bilinear", align_corners=False)
+        expected += slow_cross_entropy(large, labels[:, t].int()).item()
+    assert loss == pytest.approx(expected, rel=1e-4)
+
+
+def learns(parameter):
+    """Whether a step of SGD shows in its float32."""
+    return parameter.grad is not None and parameter.grad.abs().max() > 1e-3
+
+
+def largest_moves(training, number, batch):
+    """By how much the largest change of a weight of the cell, and of the static network by its gradient."""
+    network, twin = training.network, copy.deepcopy(training.network)
+    training.step(number, batch)
+    moves = [
+        (new - old).abs().max() for new, old in zip(network.cell.parameters(), twin.cell.parameters(), strict=True)
+    ]
+    pairs = zip(network.static.parameters(), twin.static.parameters(), strict=True)
+    ratios = [((new - old).abs().sum() / new.grad.abs().sum()).item() for new, old in pairs if learns(new)]
+    return max(moves).item(), ratios
+
+
+def test_the_rates_of_each_phase():
+    training = started()
+    first, second, third, *_ = training.batches(0)
+    move, ratios = largest_moves(training, 0, first)
+    assert move == pytest.approx(8e-3, rel=1e-3)  # Adam's first step moves a weight by its rate
+    assert ratios == []
+    training.step(1, second)
+    assert training.adam.param_groups[0]["lr"] == 8e-3
+    training = started(cell_epochs=0, momentum=0.5)
+    move, ratios = largest_moves(training, 0, first)
+    assert move == pytest.approx(4e-3, rel=1e-3)
+    assert len(ratios) > 50
+    assert ratios == pytest.approx([5e-4] * len(ratios), rel=0.1)  # of float32 weights
+    assert training.sgd.param_groups[0]["momentum"] == 0.5
+    training.step(1, third)
+    assert training.adam.param_groups[0]["lr"] == 4e-3
+
+
+def test_every_part_is_trained_by_one_optimiser():
+    training = started()
+    cell_part, static_part = (
+        {id(p) for p in part.parameters()} for part in (training.network.cell, training.network.static)
+    )
+    assert {id(p) for p in training.adam.param_groups[0]["params"]} == cell_part
+    assert {id(p) for p in training.sgd.param_groups[0]["params"]} == static_part
+    assert len(training.adam.param_groups) == len(training.sgd.param_groups) == 1
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4])
+def test_a_training_goes_on_from_its_state_bit_by_bit(stop):
+    calm = started()
+    run(calm, 5)
+    early = started()
+    run(early, stop)
+    state = copy.deepcopy(early.state_dict())
+    late = started()
+    late.load_state_dict(state)
+    for number, batch in enumerate(late.batches(stop), start=stop):
+        late.step(number, batch)
+    assert changed(late.network, snapshot(calm.network)) == set()
+
+
+def test_the_epochs_count_sequences():
+    data = noise(8, lengths=[5, 3], size=(32, 32))  # 3 + 1 sequences
+    training = VideoTraining(build(cell()), data, video_recipe(cell_epochs=3, epochs=5, batch_size=8), seed=0)
+    assert (training.cell_steps, training.steps) == (2, 5)  # 12 / 8 and 20 / 8, each rounded up
+    assert next(training.batches(4))[0].shape == (8, 3, 3, 32, 32)

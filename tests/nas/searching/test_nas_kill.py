@@ -1,0 +1,68 @@
+"""``kill -9`` of the driver at random moments, each followed by ``--resume``."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pandas
+
+import nas
+
+FLAGS = (
+    "--space fake_tasks:TOY --controller fake_tasks:ToyController --device cpu --trials 30 --seed 3 --set sleep=0.03"
+)
+
+
+def start(*arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "nas.cli.search", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
+def wait_for_rows(path, count, process):
+    while process.poll() is None:
+        if (path / "trials.db").exists():
+            try:
+                if len(nas.load_run(path).trials) >= count:
+                    return
+            except nas.run.reading.InputError:  # the store is just being made
+                pass
+        time.sleep(0.005)
+
+
+def test_a_killed_and_resumed_run_ends_with_the_rows_of_an_undisturbed_one(tmp_path):
+    finish(start(*FLAGS.split(), "--out", str(tmp_path / "calm")))
+    calm = nas.load_run(tmp_path / "calm").trials.drop(columns="seconds")
+    assert {"done", "stopped"} <= set(calm.status)
+
+    path, moments = tmp_path / "killed", random.Random(1)
+    process = start(*FLAGS.split(), "--out", str(path))
+    for kill in range(4):
+        wait_for_rows(path, 1 + 7 * kill, process)
+        time.sleep(moments.uniform(0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        process = start("--resume", str(path))
+    finish(process)
+    pandas.testing.assert_frame_equal(nas.load_run(path).trials.drop(columns="seconds"), calm)
+
+
+def test_ctrl_c_stops_at_once_with_status_130(tmp_path):
+    path = tmp_path / "run"
+    process = start(*FLAGS.split(), "sleep=30", "--out", str(path))
+    wait_for_rows(path, 1, process)
+    begin = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == f"nas-search: interrupted; go on with nas-search --resume {path}\n"
+    assert time.perf_counter() - begin < 10

@@ -1,0 +1,168 @@
+"""Trials on Ray Tune: one local cluster serves all these tests."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fake_tasks import MOODS, MOODY, TOY, ToyController, ToyTask, reward_of
+from stopped_rows import assert_stopped_by_rank
+
+import nas
+from nas.run.store import RunStore
+from nas.searching.early_stopping import StoppingRule
+from nas.searching.loop import SearchLoop
+from proxy_tasks import TaskOptions
+from search_spaces import InputError
+
+WORKERS = 2
+TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this folder's fakes
+        from nas.searching.engines import ray_tune
+
+        with ray_tune.connected(WORKERS, None):
+            yield ray_tune
+
+
+class Each(ToyController):
+    """Proposes every option of a space of one choice in turn."""
+
+    def ask(self):
+        proposal = super().ask()
+        return type(proposal)(proposal.id, (proposal.id % len(self.space.choices[0].options),), proposal.log_prob)
+
+
+def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, **overrides):
+    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping)
+    make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
+    engine.run(
+        loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
+    )
+    return store.trials()
+
+
+def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys):
+    log, victim = tmp_path / "log", tmp_path / "victim"
+    results = Path("~/ray_results").expanduser()
+    before = results.exists() and list(results.iterdir())
+    task = {"log": str(log), "victim": str(victim)}
+    run = nas.search(**TOYS, trials=30, workers=WORKERS, task=task, out=tmp_path / "run", early_stopping=False)
+    assert victim.exists()
+    assert (results.exists() and list(results.iterdir())) == before
+    shown = capsys.readouterr().out
+    assert "toy: trial 30 of 30" in shown
+    assert "_Worker" not in shown  # Tune's own reports
+
+    rows = RunStore(run.path / "trials.db").trials()
+    assert [row.trial for row in rows] == list(range(1, 31))
+    assert sorted(row.attempts for row in rows)[-2:] == [1, 2]
+    assert {row.status for row in rows} == {"done", "duplicate"}
+    assert all(row.reward == reward_of(TOY.from_named(row.choices)) for row in rows)
+    done = [row.key for row in rows if row.status == "done"]
+    evaluated = [line.split() for line in log.read_text().splitlines()]
+    assert len(done) == len(set(done)) == len({key for _, key, _ in evaluated}) == len(evaluated) - 1
+    assert len({process for process, _, _ in evaluated}) <= WORKERS + 1  # each is used again and again
+    assert {threads for _, _, threads in evaluated} == {str(max(1, os.cpu_count() // WORKERS))}
+
+
+def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tmp_path):
+    rows = search(engine, store, MOODY, Each(MOODY), len(MOODS) + 2, log=str(tmp_path / "log"))
+    status = {row.choices["mood"]: row.status for row in rows[: len(MOODS)]}
+    assert status == {
+        "fine": "done",
+        "fine too": "done",
+        "nan": "diverged",
+        "diverges": "diverged",
+        "raises": "failed",
+        "memory": "failed",
+        "text": "failed",
+        "nothing": "failed",
+        "dies": "failed",
+        "sleeps": "done",
+    }
+    (dead,) = (row for row in rows if row.choices["mood"] == "dies")
+    assert (dead.reward, dead.reason, dead.attempts) == (None, "worker died twice", 2)
+    evaluated = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
+    assert evaluated.count(dead.key) == 2
+    assert [row.status for row in rows[len(MOODS) :]] == ["duplicate", "duplicate"]
+
+
+def test_stopped_trials_free_their_worker_for_the_next(engine, store, tmp_path):
+    files = {name: str(tmp_path / name) for name in ("log", "closed")}
+    rows = search(engine, store, TOY, ToyController(TOY), 60, stopping=StoppingRule(0), **files)
+    assert_stopped_by_rank(store, StoppingRule(0))
+    stopped = {row.key for row in rows if row.status == "stopped"}
+    evaluated = [line.split() for line in Path(files["log"]).read_text().splitlines()]
+    assert len(evaluated) == len({row.key for row in rows})  # none is evaluated twice
+    assert len({process for process, _, _ in evaluated}) <= WORKERS
+    closed = set(Path(files["closed"]).read_text().split())
+    assert closed <= stopped
+    assert len(stopped - closed) < WORKERS  # a worker's last trial ends with its process
+
+
+def test_a_worker_that_cannot_prepare_ends_the_search_with_its_sentence(engine, store):
+    with pytest.raises(InputError, match=r"toys.xml, line 3: the toy is broken"):
+        search(engine, store, TOY, ToyController(TOY), 8, bad=True)
+    assert all(row.status in ("running", "duplicate") for row in store.trials())
+
+
+def test_what_the_cluster_lacks_is_told(engine, store):
+    loop = SearchLoop(store, "toy", 1, ToyController(TOY))
+    with pytest.raises(InputError, match=r"100 workers need 100 CPUs, but the Ray cluster has \d"):
+        engine.run(loop, None, {}, 100, None, "cpu")
+    with pytest.raises(InputError, match=r"2 workers need 1 GPUs, but the Ray cluster has 0"):
+        engine.run(loop, None, {}, WORKERS, 0.5, "cpu")
+    with pytest.raises(InputError, match=r"device 'cuda' is asked for, but the Ray cluster has no GPU"):
+        engine.run(loop, None, {}, WORKERS, None, "cuda")
+
+
+def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
+    path, log = tmp_path / "run", tmp_path / "log"
+    flags = [f"--{name}={value}" for name, value in TOYS.items()]
+    command = [sys.executable, "-m", "nas.cli.search", *flags, "--workers", "2", "--set", "sleep=60", f"log={log}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "--out", str(path)], env=environment, **pipes)
+    while not log.exists() or len(log.read_text().splitlines()) < 2:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    begin = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert time.perf_counter() - begin < 20
+    assert process.returncode == 130, errors
+    assert errors == f"nas-search: interrupted; go on with nas-search --resume {path}\n"
+    assert set(nas.load_run(path).trials.status) <= {"running", "duplicate"}
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", r"no Ray cluster answers at '127.0.0.1:1': .*refused"),
+        ("ray://here:1", r"a Ray cluster's address is auto or HOST:PORT, got 'ray://here:1'"),
+        ("here", r"a Ray cluster's address is auto or HOST:PORT, got 'here'"),
+    ],
+)
+def test_no_cluster_at_an_address_is_told(monkeypatch, address, message):
+    from nas.searching.engines import ray_tune
+
+    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_tune.ray, "shutdown", lambda: None)
+    with pytest.raises(InputError, match=message), ray_tune.connected(1, address):
+        pass
+
+
+def test_a_worker_with_another_backbone_may_not_score(engine, store):
+    message = r"a worker on .* has another backbone than the driver \(fingerprint None, the driver's is beef\)"
+    with pytest.raises(InputError, match=message):
+        search(engine, store, TOY, ToyController(TOY), 4, fingerprints={"backbone": "beef"})
+    assert all(row.reward is None for row in store.trials())

@@ -1,0 +1,106 @@
+"""The whole detector: published counts, torchvision's interface, detections."""
+
+import pytest
+import torch
+
+from experiments import published
+from proxy_tasks.fcos.detector import build_detector, detections, parse_width
+from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
+from search_spaces import InputError
+from search_spaces.parts.complexity import count
+
+# (published name, width, backbone): parameters in millions, giga-MACs at 1088x800 with 80 classes, from an independent
+# reproduction of table 7.2. Its ResNets have their strides in the 1x1 convolutions. Parameters are those that are
+# trained: frozen batch norm, stem and first stage are not.
+TABLE_7_2 = {
+    ("nas_fcos", "128", "mobilenet_v2"): (5.960, 38.82),
+    ("nas_fcos", "128-256", "mobilenet_v2"): (9.947, 95.15),
+    ("nas_fcos", "256", "mobilenet_v2"): (16.073, 121.19),
+    ("nas_fcos", "128", "resnet50_v1"): (27.814, 103.90),
+    ("nas_fcos", "128-256", "resnet50_v1"): (31.801, 160.23),
+    ("nas_fcos", "256", "resnet50_v1"): (38.358, 189.32),
+    ("nas_fcos", "256", "resnet101_v1"): (57.298, 253.71),
+    ("nas_fcos", "128-256", "resnext101_64x4d"): (89.374, 361.49),
+    ("fpn_fcos", "256", "mobilenet_v2"): (9.796, 104.93),
+    ("fpn_fcos", "256", "resnet50_v1"): (32.022, 169.82),
+    ("fpn_fcos", "256", "resnet101_v1"): (50.962, 234.22),
+    ("fpn_fcos", "256", "resnext101_64x4d"): (89.595, 371.09),
+}
+
+
+class Whole(torch.nn.Module):
+    """A detector without its image transform and post-processing: what the table counts."""
+
+    def __init__(self, detector):
+        super().__init__()
+        self.backbone, self.head = detector.backbone, detector.head
+
+    def forward(self, images):
+        return self.head(list(self.backbone(images).values()))
+
+
+@pytest.mark.parametrize("row", TABLE_7_2, ids="-".join)
+def test_table_7_2(row):
+    name, width, backbone = row
+    with torch.device("meta"):
+        detector = build_detector(published.load(name), backbone, frozen=True, width=width)
+        counted = count(Whole(detector), torch.empty(1, 3, 800, 1088))
+    params, macs = TABLE_7_2[row]
+    assert counted.trainable_params / 1e6 == pytest.approx(params, abs=0.1)
+    assert counted.macs / 1e9 == pytest.approx(macs, abs=0.1)
+
+
+def small(name="nas_fcos"):
+    torch.manual_seed(0)
+    return build_detector(published.load(name), "tiny", num_classes=3, width="16-32", min_size=96, max_size=128)
+
+
+DETECTORS = [name for name in published.names() if published.load(name).definition.proxy_task == "fcos"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_torchvisions_lists_of_dicts(name):
+    detector = small(name)
+    images = [torch.rand(3, 96, 128), torch.rand(3, 80, 70)]
+    targets = [
+        {"boxes": torch.tensor([[10.0, 12.0, 60.0, 70.0], [5.0, 5.0, 90.0, 80.0]]), "labels": torch.tensor([0, 2])},
+        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+    ]
+    losses = detector(images, targets)
+    assert set(losses) == {"classification", "bbox_regression", "bbox_ctrness"}
+    sum(losses.values()).backward()
+    detector.eval()
+    with torch.inference_mode():
+        found = detector(images)
+    for result, image in zip(found, images, strict=True):
+        assert set(result) == {"boxes", "scores", "labels"}
+        assert (result["boxes"][:, 2] <= image.shape[2]).all()
+        assert (result["labels"] < 3).all()
+
+
+def test_detections_are_torchvisions():
+    """On a square image that needs no resizing the whole detector and our post-processing agree."""
+    detector = small().eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(detector.head.cls_logits.weight, std=0.5)  # some scores above the threshold
+    image = torch.rand(3, 128, 128)
+    detector.transform.min_size = (128,)
+    with torch.inference_mode():
+        (expected,) = detector([image])
+        mean, std = (torch.tensor(value)[:, None, None] for value in (IMAGE_MEAN, IMAGE_STD))
+        outputs = detector.head(list(detector.backbone(((image - mean) / std)[None]).values()))
+        (found,) = detections(outputs, 128)
+    assert len(expected["boxes"]) > 0
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_widths():
+    assert parse_width("128-256") == (128, 256)
+    assert parse_width(64) == (64, 64)
+    assert parse_width("@128") == (128, 128)
+    for wrong in ("", "a", "1-2-3", "0", "-5", "64-"):
+        with pytest.raises(InputError, match="must be a number, or FPN width and head width as in '128-256'"):
+            parse_width(wrong)
+    with pytest.raises(InputError, match="multiple of the FPN's width 48, got 64"):
+        build_detector(published.load("fpn_fcos"), "tiny", width="48-64")
