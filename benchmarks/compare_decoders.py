@@ -47,7 +47,7 @@ def decoders(run: nas.Run, uniform: int) -> list[tuple[str, Architecture]]:
     rng = np.random.default_rng(run.settings.seed + 1)
     space = search_spaces.get("fcos_decoder")
     drawn = [(f"uniform {i + 1}", space.sample(rng)) for i in range(uniform)]
-    return [("searched", run.best(1)[0]), ("standard", Architecture("fpn_fcos", ())), *drawn]
+    return [("searched", run.best(1)[0]), ("standard", Architecture.of("fpn_fcos", ())), *drawn]
 
 
 def measure(task: FCOSTask, chosen: list[tuple[str, Architecture]], seeds: range) -> pd.DataFrame:

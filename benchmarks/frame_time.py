@@ -36,7 +36,7 @@ def main() -> None:
     task.prepare(lambda *_: None)
     print("the static network on meta-val:", task.score(task.per_frame))
 
-    networks = {"baseline": (Architecture("arch2", ()), given.static)}
+    networks = {"baseline": (Architecture.of("arch2", ()), given.static)}
     networks |= {best.key: (best, promoted_weights(run.path, best.key)) for best in run.best(given.top)}
     times: dict[str, list[dict[str, float]]] = {name: [] for name in networks}
     for _ in range(TURNS):

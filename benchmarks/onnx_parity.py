@@ -89,7 +89,7 @@ def main() -> None:
     print(f"{given.threads} threads; relative difference before suppression; median of {REPEATS}, ms a frame")
     print(f"{'':<34}{'image':>12}{'difference':>12}{'torch':>10}{'onnxruntime':>14}{'ratio':>8}")
     for name, architecture in architectures().items():
-        task = architecture.definition.proxy_task
+        task = architecture.space.proxy_task
         clips, _ = clips_of(task, given.video if task == "video" else given.data)
         exported = prepare(name, architecture, sizes)
         widen(exported.network)

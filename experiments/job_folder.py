@@ -64,7 +64,7 @@ def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Rec
         json.dumps(
             {
                 "format": JOB_FORMAT,
-                "space": architecture.space,
+                "space": architecture.space.name,
                 "choices": architecture.named,
                 "recipe": {"kind": type(recipe).__name__, **asdict(recipe)},
                 **parts,

@@ -98,7 +98,7 @@ def _chosen(what: str, run: Run | None, top: int, recipe: Recipe) -> list[_Chose
         if len(found) < top:
             raise InputError(f"--top {top} asks for more than the {len(found)} trials that are done in the run {what}")
     for architecture, _ in found:
-        space = architecture.definition
+        space = architecture.space
         if isinstance(recipe, StaticRecipe) and space.name != "arch2":
             raise InputError(f"a static recipe trains arch2, but {what} is of the space {space.name!r}")
         if isinstance(recipe, VideoRecipe) and not (space.proxy_task == "video" and len(space)):
@@ -172,7 +172,7 @@ class _Promotion:
         """A static network's training."""
         from experiments.video.jobs import train_static
 
-        name = chosen.architecture.definition.name
+        name = chosen.architecture.space.name
         say, place = _Progress(self.display, name), self.folder / f"{name}-{self.recipe_name}"
         return {"name": name, **train_static(place, chosen.architecture, recipe, self.options, self.resume, say)}
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from search_spaces.errors import InputError
+from search_spaces.registry import SPACES, import_user_module
+from search_spaces.space import SearchSpace
 
 __all__ = ["SearchSettings", "dump_yaml", "load_yaml", "read_config", "read_literal", "read_pair"]
 
@@ -236,6 +238,19 @@ class SearchSettings:
     def changed(self, **values: Any) -> "SearchSettings":
         """A copy with these values instead."""
         return replace(self, **values)
+
+    def search_space(self) -> SearchSpace:
+        """The space that is searched; the user's own modules, which may register it, are imported first.
+
+        Raises:
+            InputError: a module cannot be imported, or there is no such space.
+        """
+        for name in self.imports:
+            import_user_module(name)
+        space = SPACES.get(self.space)
+        if not isinstance(space, SearchSpace):
+            raise InputError(f"{self.space!r} is a {type(space).__name__}, not a search space")
+        return space
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as ``run.yaml`` stores them."""

@@ -61,7 +61,9 @@ def build_network(architecture: Architecture, **options: Any) -> Any:
     Raises:
         InputError: nothing builds networks for its space.
     """
-    task = architecture.definition.proxy_task
+    task = architecture.space.proxy_task
     if task is None:
-        raise InputError(f"search space {architecture.space!r} names no proxy task, so nothing builds its networks")
+        raise InputError(
+            f"search space {architecture.space.name!r} names no proxy task, so nothing builds its networks"
+        )
     return NETWORKS.get(task)(architecture, **options)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +67,9 @@ class SearchSpace:
         canonical: maps tokens to the tokens of one agreed spelling of the same network, so that two spellings share a
             key; the identity where a network has one spelling only.
         proxy_task: the name of the proxy task that scores this space's architectures.
+        stages: the spaces that a progressive search of this one goes through, in order; a stage's task is made from
+            the winner of the stage before. Without them there is one stage, over this space itself.
+        join: makes one architecture of this space of one winner a stage; given where there are several stages.
     """
 
     name: str
@@ -74,9 +77,16 @@ class SearchSpace:
     build: Callable[..., Any] | str | None = field(default=None, repr=False, compare=False)
     canonical: Callable[[Tokens], Tokens] | None = field(default=None, repr=False, compare=False)
     proxy_task: str | None = None
+    stages: "tuple[SearchSpace, ...]" = field(default=(), repr=False, compare=False)
+    join: "Callable[..., Architecture] | None" = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "choices", tuple(self.choices))
+        object.__setattr__(self, "stages", tuple(self.stages) or (self,))
+        if (len(self.stages) > 1) != (self.join is not None):
+            raise InputError(
+                f"search space {self.name!r}: 'join' is given where there are several stages, and only there"
+            )
         names = [choice.name for choice in self.choices]
         for name in names:
             if names.count(name) > 1:
@@ -144,6 +154,10 @@ class SearchSpace:
                 raise InputError(f"search space {self.name!r} needs an option for choice {name!r}, none is given")
         return self.architecture([choice.token(named[choice.name]) for choice in self.choices])
 
+    def joined(self, winners: "Sequence[Architecture]") -> "Architecture":
+        """The architecture that the winners of this space's stages make, one a stage, in order."""
+        return winners[0] if self.join is None else self.join(*winners)
+
     def sample(self, rng: np.random.Generator) -> "Architecture":
         """One architecture, every token drawn uniformly and independently."""
         return self.architecture([int(rng.integers(len(choice.options))) for choice in self.choices])
@@ -159,52 +173,49 @@ class Architecture:
     """A genotype: one token per choice of a space.
 
     Args:
-        space: the space, or its registered name; read back as the name.
+        space: this architecture is a point of it.
         tokens: one per choice.
 
     Raises:
-        InputError: unknown space, or tokens that do not fit it.
+        InputError: tokens that do not fit the space.
     """
 
-    space: Union[str, SearchSpace]
+    space: SearchSpace
     tokens: Tokens
-    _definition: SearchSpace = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        definition = self.space if isinstance(self.space, SearchSpace) else SPACES.get(self.space)
-        object.__setattr__(self, "space", definition.name)
-        object.__setattr__(self, "tokens", definition.validate(self.tokens))
-        object.__setattr__(self, "_definition", definition)
+        object.__setattr__(self, "tokens", self.space.validate(self.tokens))
 
-    @property
-    def definition(self) -> SearchSpace:
-        """The space this architecture is a point of."""
-        return self._definition
+    @classmethod
+    def of(cls, space: str, tokens: Sequence[int] = ()) -> "Architecture":
+        """The architecture that ``tokens`` spell in the registered space called ``space``; raises `InputError`."""
+        found: SearchSpace = SPACES.get(space)
+        return found.architecture(tokens)
 
     @property
     def named(self) -> dict[str, str]:
         """``{choice name: option name}``; stored files use it, so that reordering options breaks nothing."""
-        return {c.name: c.options[t] for c, t in zip(self.definition.choices, self.tokens, strict=True)}
+        return {c.name: c.options[t] for c, t in zip(self.space.choices, self.tokens, strict=True)}
 
     @property
     def canonical(self) -> "Architecture":
         """The agreed spelling of this network."""
-        canonical = self.definition.canonical
-        return self if canonical is None else Architecture(self.definition, canonical(self.tokens))
+        canonical = self.space.canonical
+        return self if canonical is None else Architecture(self.space, canonical(self.tokens))
 
     @property
     def key(self) -> str:
         """16 hex digits that two spellings of one network share."""
-        text = json.dumps([self.space, sorted(self.canonical.named.items())])
+        text = json.dumps([self.space.name, sorted(self.canonical.named.items())])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def build(self, **sizes: Any) -> Any:
         """The module this architecture stands for; raises `InputError` where its space has no builder."""
-        return self.definition.builder(self, **sizes)
+        return self.space.builder(self, **sizes)
 
     def to_json(self, **provenance: Any) -> str:
         """The architecture file's text: format version, space, options by name, and where it came from."""
-        content = {"format": ARCHITECTURE_FORMAT, "space": self.space, "choices": self.named, **provenance}
+        content = {"format": ARCHITECTURE_FORMAT, "space": self.space.name, "choices": self.named, **provenance}
         return json.dumps(content, indent=1) + "\n"
 
     @classmethod

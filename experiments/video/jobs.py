@@ -30,7 +30,7 @@ from search_spaces import Architecture, InputError
 __all__ = ["draw_strips", "measure_baseline", "train_static", "train_video"]
 
 PICTURES = "pictures"
-ARCH2 = Architecture("arch2", ())
+ARCH2 = Architecture.of("arch2", ())
 Progress = Callable[[str, int, int, float], None]
 """Called with what is done, how much of how much, and the last loss (NaN where there is none)."""
 
@@ -77,7 +77,7 @@ def train_video(
     """
     train, test = (open_video(options.data, subset) for subset in ("train", "test"))
     network = _new(architecture, recipe, options, len(train.classes))
-    assert isinstance(network, VideoSegmenter), architecture.space
+    assert isinstance(network, VideoSegmenter), architecture.space.name
     load_weights(network.static, _static_file(options))
     open_job(folder, resume, architecture, recipe, **_dependencies(train, options, network))
     if (finished := _finished(folder, options)) is not None:

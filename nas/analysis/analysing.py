@@ -15,7 +15,6 @@ from nas.analysis.stage import StageTrials, stage_trials
 from nas.analysis.tables import TABLES, Analysis, Best
 from nas.run.directory import RunRecord
 from nas.run.reading import Contents, Run
-from nas.searching.plan import stage_names
 from search_spaces import InputError
 
 __all__ = ["analyse", "names_apart"]
@@ -121,7 +120,7 @@ def _best(run: Run, contents: Contents) -> tuple[Best, ...]:
 
 def _settings(record: RunRecord, contents: Contents) -> tuple[str, str, str]:
     own = record.settings
-    stages = ", then ".join(stage_names(own.space))
+    stages = ", then ".join(stage.name for stage in own.search_space().stages)
     where = f"{own.workers} workers" if own.workers else "in one process"
     sizes = ", ".join(f"{name}={value}" for name, value in own.task.items())
     planned = " + ".join(str(trials) for trials in own.trials or ())

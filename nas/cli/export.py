@@ -88,7 +88,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     if "onnx" in formats:
         from nas.exporting.images import clips_of
 
-        task = found.architecture.definition.proxy_task
+        task = found.architecture.space.proxy_task
         try:
             clips, images = clips_of(task, given.data or found.data)
         except InputError as error:
@@ -142,7 +142,7 @@ def _find(what: str, rank: str | None) -> _Found:
         raise InputError(f"--rank chooses among a run's trials, but {what!r} is not a run")
     architecture = find_architecture(what)
     named = source.suffix != ".json" and not source.is_file()
-    return _Found(what if named else architecture.key, architecture, Path(), architecture.definition.name)
+    return _Found(what if named else architecture.key, architecture, Path(), architecture.space.name)
 
 
 def _from_run(path: Path, rank: int) -> _Found:
@@ -163,7 +163,7 @@ def _from_run(path: Path, rank: int) -> _Found:
         "data": next((stage["data"] for stage in fingerprints if "data" in stage), None),
     }
     key, settings = architecture.key, run.settings
-    space = settings.space if ":" in settings.space else architecture.definition.name
+    space = settings.space if ":" in settings.space else architecture.space.name
     weights, data = promoted_weights(path, key), settings.data
     return _Found(key, architecture, path / "exported", space, provenance, settings.imports, weights, data)
 

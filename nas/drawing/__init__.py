@@ -20,7 +20,7 @@ def draw(architecture: Architecture) -> str:
     from nas.drawing.layout import arrange
     from nas.drawing.svg import svg
 
-    return svg(arrange(diagram_of(architecture)), f"{architecture.space} {architecture.key}")
+    return svg(arrange(diagram_of(architecture)), f"{architecture.space.name} {architecture.key}")
 
 
 def write_png(architecture: Architecture, path: Path) -> None:

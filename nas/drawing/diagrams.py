@@ -57,12 +57,12 @@ class Diagram:
 
 def diagram_of(architecture: Architecture) -> Diagram:
     """The diagram of an architecture of any space."""
-    return DIAGRAMS.get(architecture.definition.name, _choices)(architecture)
+    return DIAGRAMS.get(architecture.space.name, _choices)(architecture)
 
 
 def _choices(architecture: Architecture) -> Diagram:
     rows = tuple(f"{choice}: {option}" for choice, option in architecture.named.items())
-    return Diagram([Box(architecture.definition.name, rows, kind="block")])
+    return Diagram([Box(architecture.space.name, rows, kind="block")])
 
 
 def _blocks(diagram: Diagram, named: Mapping[str, str], name: str, result: str, inputs: Mapping[str, Port]) -> set[str]:
@@ -85,7 +85,7 @@ def _blocks(diagram: Diagram, named: Mapping[str, str], name: str, result: str, 
 
 def _fcos(architecture: Architecture) -> Diagram:
     named = architecture.named
-    levels = next((c.options for c in architecture.definition.choices if c.name == "fpn.1.x1"), ("C3", "C4", "C5"))
+    levels = next((c.options for c in architecture.space.choices if c.name == "fpn.1.x1"), ("C3", "C4", "C5"))
     pyramid = ("P3", "P4", "P5", "P6: conv3x3 of P5", "P7: conv3x3 of P6")
     diagram = Diagram([Box("backbone", levels, kind="input"), Box("pyramid", pyramid)])
     inputs: dict[str, Port] = {level: ("backbone", row) for row, level in enumerate(levels)}

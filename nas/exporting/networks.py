@@ -66,10 +66,10 @@ def prepare(
     Raises:
         InputError: a space without networks, a size that cannot be, or weights that do not fit.
     """
-    task = architecture.definition.proxy_task
+    task = architecture.space.proxy_task
     if task not in NETWORKS.names():
         raise InputError(
-            f"nothing builds the networks of search space {architecture.space!r}, so there is none to export"
+            f"nothing builds the networks of search space {architecture.space.name!r}, so there is none to export"
         )
     options = (_sizes_of(weights) if weights else {}) | sizes
     if (backbone := options.get("backbone")) not in {None, *BACKBONES}:
@@ -83,7 +83,7 @@ def prepare(
         load_weights(network, weights)
     origin = f"of {weights}" if weights else f"untrained, drawn from the seed {SEED}"
     options = {"backbone_weights": "none", **options}
-    return Exported(name, architecture, options, network.eval(), origin, space or architecture.definition.name, modules)
+    return Exported(name, architecture, options, network.eval(), origin, space or architecture.space.name, modules)
 
 
 def _sizes_of(weights: Path) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def _describe(model: Any, graph: Graph, exported: Exported) -> None:
         value.shape = onnx_ir.Shape(own)
     architecture = exported.architecture
     model.metadata_props.update(
-        {"space": architecture.space, "choices": json.dumps(architecture.named), "weights": exported.origin}
+        {"space": architecture.space.name, "choices": json.dumps(architecture.named), "weights": exported.origin}
     )
 
 

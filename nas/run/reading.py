@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import search_spaces
 from nas.run.directory import RunRecord, read_record
 from nas.run.store import DiagnosticRow, PromotionRow, RunStore, StageRow, TrialRow
-from nas.searching.plan import import_parts, joined, stage_names
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
 
@@ -125,22 +123,19 @@ class Run:
         ranked = [rank(row for row in now.trials if row.stage == stage.stage) for stage in finished]
         if not ranked or not ranked[-1]:
             raise InputError(f"the run {self.path} has no trial that is done yet")
-        spaces = [self.space(stage.stage) for stage in finished]
-        complete = len(finished) == len(stage_names(self.settings.space))
+        whole = self.settings.search_space()
+        spaces = whole.stages[: len(finished)]
+        complete = len(finished) == len(whole.stages)
         best = []
         for last in ranked[-1][:k]:
             trials = [*(trials[0] for trials in ranked[:-1]), last]
             winners = [space.from_named(trial.choices) for space, trial in zip(spaces, trials, strict=True)]
-            best.append((joined(winners), trials) if complete else (winners[-1], trials[-1:]))
+            best.append((whole.joined(winners), trials) if complete else (winners[-1], trials[-1:]))
         return best
 
     def space(self, stage: str) -> SearchSpace:
         """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""
-        import_parts(self.settings)
-        # A space of the user's own is known as MODULE:ATTRIBUTE, which its stage is not called.
-        single = len(stage_names(self.settings.space)) == 1
-        space: SearchSpace = search_spaces.get(self.settings.space if single else stage)
-        return space
+        return next(space for space in self.settings.search_space().stages if space.name == stage)
 
 
 def load_run(path: str | Path) -> Run:

@@ -1,18 +1,14 @@
 """From settings to stages: which spaces a search goes through, how many trials each gets, what device and preset."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import search_spaces
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
-from search_spaces.registry import import_user_module
 
-__all__ = ["Stage", "find_device", "import_parts", "joined", "make_plan", "resolve", "task_factory"]
+__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory"]
 
-PROGRESSIVE = {"fcos_decoder": ("fcos_fpn", "fcos_head"), "fcos_decoder_c2": ("fcos_fpn_c2", "fcos_head")}
 # FPN and head trials of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1.
 DEFAULT_TRIALS = {"demo": {2: (30, 15), 1: (30,)}, "paper": {2: (2800, 600), 1: (2000,)}}
 DEFAULT_REWARD = {"fcos": "loss", "video": "metric"}  # thesis eq. 7.2 and sec. 6.3.3; of a task of one's own: loss
@@ -27,17 +23,6 @@ class Stage:
     trials: int
 
 
-def import_parts(settings: SearchSettings) -> None:
-    """Imports the modules that register the user's own spaces, controllers and datasets; raises `InputError`."""
-    for name in settings.imports:
-        import_user_module(name)
-
-
-def stage_names(space: str) -> tuple[str, ...]:
-    """The spaces that a search of ``space`` goes through, in order."""
-    return PROGRESSIVE.get(space, (space,))
-
-
 def resolve(settings: SearchSettings) -> SearchSettings:
     """The settings with device, preset, trials and reward decided.
 
@@ -48,13 +33,14 @@ def resolve(settings: SearchSettings) -> SearchSettings:
     for name in ("ray_address", "gpus_per_worker"):
         if settings.workers == 0 and getattr(settings, name) is not None:
             raise InputError(f"setting {name!r} is for worker processes, but 'workers' is 0; give --workers too")
-    task = _spaces(settings)[0].proxy_task or ""
+    space = settings.search_space()
+    task = space.stages[0].proxy_task or ""
     if settings.static is not None and task != "video":
         raise InputError(f"setting 'static' is for video spaces, and {settings.space!r} is none; leave it out")
     device = find_device(settings.device)  # loads torch, for which a wrong space need not wait
     # The built-in images are the demo's, whatever the machine: the paper's sizes need real data and a download.
     preset = settings.preset or ("paper" if device == "cuda" and settings.data is not None else "demo")
-    names = stage_names(settings.space)
+    names = [stage.name for stage in space.stages]
     trials = settings.trials or DEFAULT_TRIALS[preset][len(names)]
     if len(trials) not in (1, len(names)):
         raise InputError(
@@ -83,17 +69,8 @@ def find_device(wanted: str) -> str:
 def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
     """The stages of resolved settings; raises `InputError` for an unknown space."""
     assert settings.trials is not None, "settings are resolved first"
-    return tuple(Stage(space.name, space, n) for space, n in zip(_spaces(settings), settings.trials, strict=True))
-
-
-def _spaces(settings: SearchSettings) -> list[SearchSpace]:
-    """The stages' spaces; imports the user's parts first."""
-    import_parts(settings)
-    spaces = [search_spaces.get(name) for name in stage_names(settings.space)]
-    for space in spaces:
-        if not isinstance(space, SearchSpace):
-            raise InputError(f"{settings.space!r} is a {type(space).__name__}, not a search space")
-    return spaces
+    stages = settings.search_space().stages
+    return tuple(Stage(space.name, space, n) for space, n in zip(stages, settings.trials, strict=True))
 
 
 def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "partial[Any]":
@@ -127,15 +104,5 @@ def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture 
 def _make_task(settings: SearchSettings, space: SearchSpace, options: Any, previous: Architecture | None) -> Any:
     import proxy_tasks
 
-    import_parts(settings)
+    settings.search_space()  # imports what the user registers, in a worker too
     return proxy_tasks.make(space.proxy_task, space, options, previous)
-
-
-def joined(winners: Sequence[Architecture]) -> Architecture:
-    """A single stage's winner as it is; of a progressive search, FPN and head as one decoder."""
-    if len(winners) == 1:
-        return winners[0]
-    from search_spaces.fcos.choices import join
-
-    fpn, head = winners
-    return join(fpn, head)

@@ -57,7 +57,7 @@ class FCOSTask:
         self.space, self.options = space, options
         self.settings = fcos_settings(options.preset, options.backbone, options.overrides)
         self.head_only = space.name == "fcos_head"
-        self.fpn = (previous or Architecture("fpn_fcos", ())) if self.head_only else None
+        self.fpn = (previous or Architecture.of("fpn_fcos", ())) if self.head_only else None
         self.device = torch.device(options.device)
 
     def open_data(self) -> DetectionDataset:
@@ -169,7 +169,7 @@ class FCOSTask:
 
     def _complexity(self, architecture: Architecture) -> tuple[float, float]:
         """Parameters and MACs of the whole decoder for one crop, counted without computing anything."""
-        if self.fpn is not None and len(self.fpn.definition):  # the searched FPN that the head is for
+        if self.fpn is not None and len(self.fpn.space):  # the searched FPN that the head is for
             architecture = join(self.fpn, architecture)
         channels, crop = BACKBONES[self.settings.backbone], self.settings.crop
         with torch.device("meta"):
@@ -204,7 +204,7 @@ class FCOSTask:
 
     def _train_backbone(self, body: nn.Module, progress: Progress) -> None:
         seed = self.options.seed
-        decoder = self.build(Architecture("fpn_fcos", ()), seed)
+        decoder = self.build(Architecture.of("fpn_fcos", ()), seed)
         detector = self._placed(nn.Sequential(body, decoder))
         finetune_backbone(
             detector,
@@ -219,7 +219,7 @@ class FCOSTask:
 
     def _maps(self) -> tuple[str, ...]:
         """C3..C5, and C2, which is larger than all of them, only where a choice of the space names it."""
-        choices = self.space.choices if self.fpn is None else self.fpn.definition.choices
+        choices = self.space.choices if self.fpn is None else self.fpn.space.choices
         return ("C2",) * any("C2" in choice.options for choice in choices) + ("C3", "C4", "C5")
 
     def _backbone_features(self, crops: Crops, maps: tuple[str, ...], progress: Progress) -> FeatureCache:

@@ -135,6 +135,6 @@ def build_segmenter(
     channels = BACKBONES[backbone]
     decoder = Arch2Decoder(channels, num_classes, width, auxiliary)
     static = StaticSegmenter(make_backbone(backbone, backbone_weights), decoder)
-    if architecture.space == "arch2":
+    if architecture.space.name == "arch2":
         return static
     return VideoSegmenter(static, architecture.build(in_channels=channels, width=width))

@@ -40,7 +40,7 @@ def static_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         weights = "none" if options.static else options.backbone_weights
-        architecture = Architecture("arch2", ())
+        architecture = Architecture.of("arch2", ())
         network = build_segmenter(architecture, settings.backbone, weights, classes, settings.width)
     assert isinstance(network, StaticSegmenter)
     network = network.to(options.device).to(memory_format=torch.channels_last)

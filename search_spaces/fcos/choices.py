@@ -94,9 +94,9 @@ def split(architecture: Architecture) -> tuple[Architecture, Architecture]:
     Raises:
         InputError: the architecture is not of a searched decoder space.
     """
-    fpn = _FPN_OF.get(architecture.definition.name)
+    fpn = _FPN_OF.get(architecture.space.name)
     if fpn is None:
-        raise InputError(f"only {' and '.join(_FPN_OF)} architectures can be split, got {architecture.space!r}")
+        raise InputError(f"only {' and '.join(_FPN_OF)} architectures can be split, got {architecture.space.name!r}")
     tokens = architecture.tokens
     return fpn.architecture(tokens[: len(fpn)]), FCOS_HEAD.architecture(tokens[len(fpn) :])
 
@@ -107,11 +107,13 @@ def join(fpn: Architecture, head: Architecture) -> Architecture:
     Raises:
         InputError: the first is not of an FPN space, or the second not of the head space.
     """
-    decoder = {space.name: name for name, space in _FPN_OF.items()}.get(fpn.definition.name)
-    if decoder is None or head.space != FCOS_HEAD.name:
-        names = " or ".join(space.name for space in _FPN_OF.values())
-        raise InputError(f"a decoder is joined of {names} and {FCOS_HEAD.name}, got {fpn.space!r} and {head.space!r}")
-    return Architecture(decoder, fpn.tokens + head.tokens)
+    decoder = {space.name: name for name, space in _FPN_OF.items()}.get(fpn.space.name)
+    if decoder is None or head.space.name != FCOS_HEAD.name:
+        names, given = [space.name for space in _FPN_OF.values()], (fpn.space.name, head.space.name)
+        raise InputError(
+            f"a decoder is joined of {' or '.join(names)} and {FCOS_HEAD.name}, got {given[0]!r} and {given[1]!r}"
+        )
+    return Architecture.of(decoder, fpn.tokens + head.tokens)
 
 
 def _canonical(fpn: SearchSpace, tokens: Tokens) -> Tokens:
@@ -121,7 +123,7 @@ def _canonical(fpn: SearchSpace, tokens: Tokens) -> Tokens:
 
 def _decoder_space(name: str, fpn: SearchSpace) -> SearchSpace:
     build, choices = "search_spaces.fcos.decoder:build_searched_decoder", fpn.choices + FCOS_HEAD.choices
-    return SearchSpace(name, choices, build, partial(_canonical, fpn), proxy_task="fcos")
+    return SearchSpace(name, choices, build, partial(_canonical, fpn), "fcos", (fpn, FCOS_HEAD), join)
 
 
 FCOS_DECODER = _decoder_space("fcos_decoder", FCOS_FPN)

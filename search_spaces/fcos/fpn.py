@@ -91,7 +91,7 @@ class SearchedFPN(nn.Module):
     def __init__(self, architecture: Architecture, in_channels: Mapping[str, int], width: int, out_width: int):
         super().__init__()
         named = architecture.named
-        levels = architecture.definition.choices[0].options
+        levels = architecture.space.choices[0].options
         self.adapters = nn.ModuleDict(
             {
                 level: conv_norm_relu(channels, width, 1, batch_norm)

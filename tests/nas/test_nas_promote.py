@@ -135,7 +135,7 @@ def test_a_run_without_static_weights_brings_its_own(home, tmp_path, capsys):
     run(search_command.main, *SEARCH, "pretrain_iterations=2", *where)
     run(promote_command.main, tmp_path / "run", *VIDEO)
     kept = nas.load_run(tmp_path / "run").record.fingerprints["video_cell"]["static"]
-    network = build_segmenter(Architecture("arch2", ()), "tiny", "none", 11, 16)
+    network = build_segmenter(Architecture.of("arch2", ()), "tiny", "none", 11, 16)
     load_weights(network, tmp_path / "run" / "promoted" / "baseline-camvid_video" / "weights.safetensors")
     assert state_hash(network) == kept
 

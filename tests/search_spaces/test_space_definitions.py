@@ -96,6 +96,6 @@ def test_an_error_in_a_module_of_our_own_stays_what_it_is(monkeypatch):
     """A command tells an operator that torchvision lacks as a wheel that does not fit, not as bad input."""
     monkeypatch.setitem(sys.modules, "search_spaces.fcos.decoder", None)
     architecture = search_spaces.get("fcos_fpn").sample(np.random.default_rng(0))
-    with pytest.raises(ModuleNotFoundError, match="search_spaces.fcos.decoder"):
+    with pytest.raises(ModuleNotFoundError, match=r"search_spaces\.fcos\.decoder"):
         architecture.build()
     assert Architecture.from_json(architecture.to_json()) == architecture

@@ -17,7 +17,7 @@ SPACES = {
 
 
 def test_names_and_spaces():
-    assert {name: published.load(name).space for name in published.names()} == SPACES
+    assert {name: published.load(name).space.name for name in published.names()} == SPACES
 
 
 def test_the_whole_is_its_parts():
@@ -43,7 +43,7 @@ def test_split_and_join_are_inverse(decoder):
     space = search_spaces.get(decoder)
     architecture = space.architecture([len(c.options) - 1 for c in space.choices])
     fpn, head = split(architecture)
-    assert fpn.space == decoder.replace("decoder", "fpn")
+    assert fpn.space.name == decoder.replace("decoder", "fpn")
     assert fpn.named | head.named == architecture.named
     assert join(fpn, head) == architecture
 
@@ -54,6 +54,6 @@ def test_split_and_join_refuse_other_spaces():
         InputError, match="only fcos_decoder and fcos_decoder_c2 architectures can be split, got 'fcos_head'"
     ):
         split(head)
-    for parts in ((head, fpn), (fpn, fpn), (Architecture("fpn_fcos", ()), head)):
+    for parts in ((head, fpn), (fpn, fpn), (Architecture.of("fpn_fcos", ()), head)):
         with pytest.raises(InputError, match="a decoder is joined of fcos_fpn or fcos_fpn_c2 and fcos_head, got"):
             join(*parts)

@@ -22,7 +22,7 @@ from experiments.video.recipe import StaticRecipe
 from proxy_tasks.task import Diverged
 from search_spaces import Architecture, InputError
 
-ARCH2 = Architecture("arch2", ())
+ARCH2 = Architecture.of("arch2", ())
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ def cell(seed=0):
 def build(architecture=None, auxiliary=False, seed=0, width=16):
     """The static network, or that with a cell in it."""
     torch.manual_seed(seed)
-    return build_segmenter(architecture or Architecture("arch2", ()), "tiny", "none", 4, width, auxiliary)
+    return build_segmenter(architecture or Architecture.of("arch2", ()), "tiny", "none", 4, width, auxiliary)
 
 
 def balanced(network, data):

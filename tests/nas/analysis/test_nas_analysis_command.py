@@ -66,7 +66,7 @@ def test_the_terminal_shows_what_there_is(tmp_path):
     text = shown(analyse(write_run(tmp_path / "run", [*DONE, *FAILED])))
     lines = text.splitlines()
     assert lines[0] == "run"
-    assert lines[1] == "fake_tasks:TOY (fake_tasks:TOY) on the built-in shapes, backbone by preset"
+    assert lines[1] == "fake_tasks:TOY (toy) on the built-in shapes, backbone by preset"
     assert lines[3].startswith("12 of 12 trials: 8 done, 4 failed; begun ")
     best = [line.split("│")[2:5] for line in lines if "1.000 M" in line]
     assert [[cell.strip() for cell in cells] for cells in best] == [

@@ -129,7 +129,7 @@ def test_every_published_architecture_in_ink_of_the_page(name):
     assert fills <= {"currentColor", "none", *COLOURS.values()}
     assert "url(" not in svg
     assert "href" not in svg
-    assert root.get("aria-label").startswith(published.load(name).space)
+    assert root.get("aria-label").startswith(published.load(name).space.name)
 
 
 @pytest.mark.parametrize(("weight", "style"), [("bold", "normal"), ("normal", "italic"), ("normal", "normal")])

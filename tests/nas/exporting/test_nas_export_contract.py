@@ -168,7 +168,7 @@ def test_onnx_agrees_with_torch_at_any_batch_and_size(case, export):
         assert model.opset_import[0].version >= 19
         facts = {item.key: item.value for item in model.metadata_props}
         assert (facts["space"], json.loads(facts["choices"])) == (
-            architecture_of(case).space,
+            architecture_of(case).space.name,
             architecture_of(case).named,
         )
         assert [value.name for value in model.graph.input] == list(graph.inputs)
@@ -180,7 +180,7 @@ def test_onnx_agrees_with_torch_at_any_batch_and_size(case, export):
             assert apart.relative <= 1e-3
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if architecture_of(case).definition.proxy_task == "fcos"])
+@pytest.mark.parametrize("case", [case for case in CASES if architecture_of(case).space.proxy_task == "fcos"])
 def test_a_detector_s_graph_detects_what_torchvision_s_fcos_detects(case):
     network = wide(prepare(case, architecture_of(case), SIZES).network)
     network.transform.min_size, network.transform.max_size = (130,), 170
@@ -199,7 +199,7 @@ def test_a_detector_s_graph_detects_what_torchvision_s_fcos_detects(case):
         assert (theirs[:, None] - mine).abs().amax(dim=2).amin(dim=1).max() < 1e-2
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if architecture_of(case).definition.proxy_task == "video"])
+@pytest.mark.parametrize("case", [case for case in CASES if architecture_of(case).space.proxy_task == "video"])
 def test_a_segmentation_network_s_graphs_are_the_network_frame_by_frame(case):
     network = wide(prepare(case, architecture_of(case), SIZES).network)
     clip = torch.rand(2, 2, 3, 70, 90, generator=torch.Generator().manual_seed(0))

@@ -115,7 +115,7 @@ def test_bad_arguments(fault, capsys, tmp_path):
 
 
 def test_weights_that_do_not_fit_name_the_tensor_and_both_shapes(tmp_path, capsys):
-    architecture = Architecture("fpn_fcos", ())
+    architecture = Architecture.of("fpn_fcos", ())
     state = prepare("a", architecture, SIZES).network.state_dict()
     file = tmp_path / "a.safetensors"
     name = "backbone.fpn.fpn.inner_blocks.0.0.bias"

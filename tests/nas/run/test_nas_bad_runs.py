@@ -136,7 +136,7 @@ def test_resume_after_the_data_changed(finished):
 
 # Architectures
 
-GOOD = Architecture("fcos_fpn", (0,) * 35)
+GOOD = Architecture.of("fcos_fpn", (0,) * 35)
 FILE_FAULTS = {
     "bad JSON": (lambda text: text[:60], r"a.json: not JSON, line \d+ column \d+: "),
     "not an object": (lambda text: "[1]", "a.json: an architecture file is a JSON object, got list"),

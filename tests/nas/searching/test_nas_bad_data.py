@@ -13,7 +13,7 @@ from places import Place, change_json, edit, set_box
 from proxy_tasks.video.network import build_segmenter
 from search_spaces import Architecture
 
-ARCH2 = Architecture("arch2", ())
+ARCH2 = Architecture.of("arch2", ())
 
 # Data
 

@@ -315,7 +315,7 @@ def test_a_progressive_search_gives_the_winner_to_the_next_stage_and_joins_both(
     with pytest.raises(Stop):
         nas.search("fcos_decoder", controller="random", trials=(8, 5), out=path, device="cpu")
     (fpn,) = nas.load_run(path).best()
-    assert fpn.space == "fcos_fpn"
+    assert fpn.space.name == "fcos_fpn"
     assert made == [("fcos_fpn", None), ("fcos_fpn", None), ("fcos_head", fpn)]
 
     broken = False
@@ -324,7 +324,7 @@ def test_a_progressive_search_gives_the_winner_to_the_next_stage_and_joins_both(
     assert made == [("fcos_head", fpn)]  # the finished stage is not prepared again
     assert dict(run.trials.stage.value_counts()) == {"fcos_fpn": 8, "fcos_head": 5}
     best = run.best(5)
-    assert {architecture.space for architecture in best} == {"fcos_decoder"}
+    assert {architecture.space.name for architecture in best} == {"fcos_decoder"}
     heads = [{name: o for name, o in a.named.items() if name.startswith("head.")} for a in best]
     table = run.trials[run.trials.stage == "fcos_head"].sort_values("reward", ascending=False)
     assert heads == [{name: getattr(row, name) for name in heads[0]} for _, row in table.iterrows()]

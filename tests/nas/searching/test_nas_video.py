@@ -120,7 +120,7 @@ def test_the_best_cell_is_built_with_its_network(run):
 
 
 def test_cells_around_a_trained_static_network(run, place, capsys):
-    network = build_segmenter(Architecture("arch2", ()), "tiny", num_classes=11, width=8)
+    network = build_segmenter(Architecture.of("arch2", ()), "tiny", num_classes=11, width=8)
     torch.save(network.state_dict(), place / "static.pth")
     more = ["--static", str(place / "static.pth"), "--trials", "2", "--reward", "loss"]
     assert search_command.main(flags(place, place / "static", *more)) == 0

@@ -55,7 +55,7 @@ def small(name="nas_fcos"):
     return build_detector(published.load(name), "tiny", num_classes=3, width="16-32", min_size=96, max_size=128)
 
 
-DETECTORS = [name for name in published.names() if published.load(name).definition.proxy_task == "fcos"]
+DETECTORS = [name for name in published.names() if published.load(name).space.proxy_task == "fcos"]
 
 
 @pytest.mark.parametrize("name", DETECTORS)

@@ -11,7 +11,7 @@ from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
 from search_spaces.parts.complexity import count
 
-ARCH2 = Architecture("arch2", ())
+ARCH2 = Architecture.of("arch2", ())
 EXPANSION = 1_088  # of the encoder's first block, which the published network has and torchvision's has not
 
 
@@ -122,10 +122,10 @@ def test_upsampling_is_bilinear_with_half_pixel_centres():
 
 
 def test_weights_of_frozen_batch_norm_have_no_counts_and_are_read(tmp_path):
-    trained = shaken(build_segmenter(Architecture("arch2", ()), "tiny", num_classes=3, width=8))
+    trained = shaken(build_segmenter(Architecture.of("arch2", ()), "tiny", num_classes=3, width=8))
     state = {name: value for name, value in trained.state_dict().items() if "num_batches_tracked" not in name}
     safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
-    other = build_segmenter(Architecture("arch2", ()), "tiny", num_classes=3, width=8)
+    other = build_segmenter(Architecture.of("arch2", ()), "tiny", num_classes=3, width=8)
     load_weights(other, tmp_path / "weights.safetensors")
     images = torch.rand(1, 3, 64, 64)
     assert torch.equal(other.eval()(images), trained.eval()(images))

@@ -174,7 +174,7 @@ def test_a_second_opening_reads_no_frame(data, tmp_path):
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    network = build_segmenter(Architecture("arch2", ()), "tiny", num_classes=3, width=8)
+    network = build_segmenter(Architecture.of("arch2", ()), "tiny", num_classes=3, width=8)
     network(torch.rand(4, 3, 64, 64) * 4 - 2)  # batch-norm statistics of its own
     return network.to(memory_format=torch.channels_last)
 

@@ -148,7 +148,7 @@ def test_the_adapter_of_c2_is_counted_though_it_is_not_run(features):
 def test_the_space_has_one_point():
     space = search_spaces.get("arch2")
     assert (len(space), space.cardinality, space.proxy_task) == (0, 1, "video")
-    assert space.from_named({}) == Architecture("arch2", ())
-    decoder = Architecture("arch2", ()).build(in_channels=CHANNELS, num_classes=3, width=8)
+    assert space.from_named({}) == Architecture.of("arch2", ())
+    decoder = Architecture.of("arch2", ()).build(in_channels=CHANNELS, num_classes=3, width=8)
     assert isinstance(decoder, Arch2Decoder)
     assert decoder.classifier.weight.shape == (3, 8, 3, 3)
