@@ -1,7 +1,7 @@
 """Full trainings of segmentation networks, each from its recipe to its figures on the test frames."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from PIL import Image
 from torch import nn
 
 from experiments import training
-from experiments.job_folder import JobOptions, open_job, read_result, save_weights, write_result
-from experiments.recipes import Recipe
+from experiments.job_folder import open_job, read_result, save_weights, write_result
+from experiments.promotion import JobOptions, Progress
 from experiments.timing import device_name
 from experiments.video.cell_training import VideoTraining
 from experiments.video.evaluation import Network, cost, evaluate
 from experiments.video.pictures import colour, legend, strip, write_png
-from experiments.video.recipe import StaticRecipe, VideoRecipe
+from experiments.video.recipe import Recipe, StaticRecipe, VideoRecipe
 from experiments.video.static_training import StaticTraining
 from proxy_tasks.backbones import state_hash
 from proxy_tasks.data.video import open_video
@@ -31,8 +31,6 @@ __all__ = ["draw_strips", "measure_baseline", "train_static", "train_video"]
 
 PICTURES = "pictures"
 ARCH2 = Architecture.of("arch2", ())
-Progress = Callable[[str, int, int, float], None]
-"""Called with what is done, how much of how much, and the last loss (NaN where there is none)."""
 
 
 def train_static(
@@ -116,7 +114,11 @@ def _static_file(options: JobOptions) -> str:
 
 
 def _new(
-    architecture: Architecture, recipe: Recipe, options: JobOptions, classes: int, auxiliary: bool = False
+    architecture: Architecture,
+    recipe: Recipe,
+    options: JobOptions,
+    classes: int,
+    auxiliary: bool = False,
 ) -> Network:
     """A network with initial weights drawn from the seed, its encoder's as the options say, on the device."""
     with torch.random.fork_rng(devices=[]):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 
-from experiments.recipes import Recipe
+from experiments.video.recipe import Recipe
 from proxy_tasks.data.video.base import VOID, VideoDataset
 from proxy_tasks.images import PADDING
 from proxy_tasks.video.frames import shrunk

@@ -6,7 +6,7 @@ from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.overrides import require
 from search_spaces import InputError
 
-__all__ = ["StaticRecipe", "VideoRecipe"]
+__all__ = ["Recipe", "StaticRecipe", "VideoRecipe"]
 
 
 @dataclass(frozen=True)
@@ -103,3 +103,6 @@ class VideoRecipe(_Images):
         super().__post_init__()
         rates = ("cell_learning_rate", "finetune_cell_learning_rate", "static_learning_rate")
         require(self, rates, ("cell_epochs", "epochs", "momentum", "keyframe_interval"))
+
+
+Recipe = StaticRecipe | VideoRecipe

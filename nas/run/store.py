@@ -281,7 +281,15 @@ class RunStore:
             self._db.execute("DELETE FROM interim WHERE trial = ?", (trial,))
 
     def record_promotion(
-        self, key: str, recipe: str, *, status: str, metrics: Mapping[str, float], place: str | Path
+        self,
+        key: str,
+        job: str,
+        recipe: str,
+        *,
+        status: str,
+        metrics: Mapping[str, float],
+        place: str | Path,
+        **_: Any,
     ) -> None:
         """The result of an architecture's full training, in place of an earlier one by the same recipe."""
         with self._transaction():

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from proxy_tasks.task import Diverged, Interim, ProxyTask, Score
+from proxy_tasks.task import Diverged, Interim, ProxyTask, Score, out_of_memory
 from search_spaces import Architecture
 
 __all__ = ["Outcome", "evaluate"]
@@ -75,11 +75,7 @@ def _is_number(value: object) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    import torch  # here, so that a wrong setting is refused before torch is loaded
-
-    # torch reports an exhausted host as a plain RuntimeError of its CPU allocator.
-    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    if exhausted:
+    if out_of_memory(error):
         return f"out of memory: {error}".rstrip(": ")
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = "/".join(Path(frame.filename).parts[-2:])

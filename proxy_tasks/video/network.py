@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxy_tasks.backbones import BACKBONES, make_backbone
-from search_spaces import Architecture
+from proxy_tasks.backbones import channels_of_backbone, make_backbone
+from search_spaces import Architecture, InputError
 from search_spaces.video.arch2 import Arch2Decoder
 
 __all__ = ["Following", "State", "StaticSegmenter", "VideoSegmenter", "build_segmenter", "upsample"]
@@ -132,7 +132,9 @@ def build_segmenter(
         width: channels of decoder and cell.
         auxiliary: with the static decoder's auxiliary classifiers, for training.
     """
-    channels = BACKBONES[backbone]
+    if not isinstance(width, int):
+        raise InputError(f"the width of a segmentation network is one number, got {width!r}")
+    channels = channels_of_backbone(backbone)
     decoder = Arch2Decoder(channels, num_classes, width, auxiliary)
     static = StaticSegmenter(make_backbone(backbone, backbone_weights), decoder)
     if architecture.space.name == "arch2":

@@ -7,6 +7,7 @@ thesis 6.3.3, 6.4.1.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from proxy_tasks.backbones import BACKBONES, state_hash
 from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VOID, VideoDataset
-from proxy_tasks.task import Diverged, Interim, Progress, Score, TaskOptions
+from proxy_tasks.task import Diverged, Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.training import check_losses, minibatches
 from proxy_tasks.video.frames import Frames, StaticOutputs, split_sequences
 from proxy_tasks.video.loss import cross_entropy_sums
@@ -29,7 +30,7 @@ from search_spaces.parts.complexity import count
 __all__ = ["VideoTask"]
 
 
-class VideoTask:
+class VideoTask(ProxyTask):
     """Scores dynamic cells.
 
     Args:
@@ -47,6 +48,16 @@ class VideoTask:
         self.space, self.options = space, options
         self.settings = video_settings(options.preset, space.name, options.backbone, options.overrides)
         self.device = torch.device(options.device)
+
+    keeps = ("static",)
+
+    def sizes(self) -> dict[str, Any]:
+        """Backbone and width of the static network and of the cells."""
+        return {"backbone": self.settings.backbone, "width": self.settings.width}
+
+    def kept(self) -> dict[str, nn.Module]:
+        """The static network that cells are searched around."""
+        return {"static": self.static}
 
     def open_data(self) -> VideoDataset:
         """The frames that cells are searched on, opened and checked."""

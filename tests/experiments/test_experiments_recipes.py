@@ -39,7 +39,7 @@ def test_these_are_the_published_ones():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_has_the_published_numbers(name):
     kind, expected = PUBLISHED[name]
-    recipe = recipes.load(name)
+    recipe = recipes.load(name).settings
     assert type(recipe) is kind
     found = dataclasses.asdict(recipe) | {"crop": (recipe.crop_height, recipe.crop_width)}
     assert {key: found[key] for key in expected} == expected
@@ -53,8 +53,8 @@ def write(tmp_path, content):
 
 def test_a_file_of_ones_own_and_single_changes(tmp_path):
     path = write(tmp_path, {"kind": "static", "epochs": 7, "encoder_learning_rate": "3e-2"})
-    assert recipes.load(path) == StaticRecipe(epochs=7, encoder_learning_rate=0.03)
-    changed = recipes.load(path, {"epochs": 9, "backbone": "tiny"})
+    assert recipes.load(path).settings == StaticRecipe(epochs=7, encoder_learning_rate=0.03)
+    changed = recipes.load(path, {"epochs": 9, "backbone": "tiny"}).settings
     assert changed == StaticRecipe(epochs=9, encoder_learning_rate=0.03, backbone="tiny")
 
 

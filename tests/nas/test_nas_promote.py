@@ -18,6 +18,7 @@ from rich.console import Console
 
 import nas
 from experiments.video import jobs
+from experiments.video.promotion import CELLS
 from nas.cli import promote as promote_command
 from nas.cli import search as search_command
 from nas.promoting import comparison
@@ -46,6 +47,12 @@ def run(main, *arguments):
     assert main([str(argument) for argument in arguments]) == 0
 
 
+def the(folder, pattern):
+    """The one path in a folder that a pattern fits."""
+    (found,) = folder.glob(pattern)
+    return found
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A tree, a static network trained on it, and a run of two cells around it."""
@@ -53,7 +60,7 @@ def home(tmp_path_factory):
     data = trees.write_camvid(root / "data", n=8, n_test=4, size=(48, 40))
     static = ["arch2", "--recipe", "camvid_static", "--data", data, "--iterations", "2", *TINY]
     run(promote_command.main, *static, "--out", root / "static")
-    weights = root / "static" / "arch2-camvid_static" / "weights.safetensors"
+    weights = the(root / "static", "arch2-camvid_static-*") / "weights.safetensors"
     where = ["--data", data, "--cache-dir", root / "cache"]
     run(search_command.main, *SEARCH, *where, "--out", root / "run", "--static", weights)
     return root
@@ -104,7 +111,7 @@ def test_the_best_cells_beside_the_baseline(cells, home, capsys, monkeypatch):
     with Image.open(cells / "promoted" / "strips" / strips[0]) as sheet:
         assert sheet.width >= 5 * 48
         assert sheet.height >= 40
-    for place in (cells / "promoted").glob("*-camvid_video"):
+    for place in (cells / "promoted").glob("*-camvid_video-*"):
         for name in strips[:2]:
             with Image.open(place / "pictures" / name) as picture:
                 assert picture.size == (48, 40)
@@ -136,9 +143,10 @@ def test_a_run_without_static_weights_brings_its_own(home, tmp_path, capsys):
     run(promote_command.main, tmp_path / "run", *VIDEO)
     kept = nas.load_run(tmp_path / "run").record.fingerprints["video_cell"]["static"]
     network = build_segmenter(Architecture.of("arch2", ()), "tiny", "none", 11, 16)
-    load_weights(network, tmp_path / "run" / "promoted" / "baseline-camvid_video" / "weights.safetensors")
+    load_weights(network, the(tmp_path / "run" / "promoted", "baseline-camvid_video-*") / "weights.safetensors")
     assert state_hash(network) == kept
 
+    shutil.rmtree(tmp_path / "run" / "kept")  # as runs of an earlier version are
     record = nas.load_run(tmp_path / "run").path / "run.yaml"
     record.write_text(record.read_text().replace(kept, "f" * 16))
     capsys.readouterr()
@@ -176,13 +184,15 @@ def test_a_loss_that_is_not_finite_is_status_1(home, tmp_path, capsys):
     status = promote_command.main([str(a) for a in (*arguments, "--iterations", "12", "--out", tmp_path / "out")])
     (line,) = capsys.readouterr().err.splitlines()
     assert status == 1
-    assert re.fullmatch(r"nas-promote: the training loss is \w+ at step 10 of 12; lower the recipe's .* --set", line)
+    assert re.fullmatch(
+        r"nas-promote: arch2: the training loss is \w+ at step 10 of 12; lower the recipe's .* --set", line
+    )
 
 
 def test_a_cell_of_a_file(home, tmp_path, capsys):
     path = tmp_path / "cell.json"
     path.write_text(VIDEO_CELL.sample(np.random.default_rng(0)).to_json())
-    static = home / "static" / "arch2-camvid_static" / "weights.safetensors"
+    static = the(home / "static", "arch2-camvid_static-*") / "weights.safetensors"
     sizes = [*VIDEO, "backbone=tiny", "width=16", "--out", tmp_path / "out"]
     run(promote_command.main, path, *sizes, "--data", home / "data", "--static", static)
     assert [row[0] for row in rows(capsys.readouterr().out)][:2] == ["baseline", "cell 1"]
@@ -195,7 +205,7 @@ def test_cityscapes(tmp_path):
     data = trees.write_cityscapes(tmp_path / "data", n=2, n_test=2, size=(64, 40))
     static = ["--recipe", "cityscapes_static", "--data", data, "--iterations", "1", "--out", tmp_path / "out", *TINY]
     run(promote_command.main, "arch2", *static, "--pictures", "2", "--workers", "1")
-    place = tmp_path / "out" / "arch2-cityscapes_static"
+    place = the(tmp_path / "out", "arch2-cityscapes_static-*")
     names = ["frankfurt_000000_000019.png", "frankfurt_000001_000019.png"]
     assert sorted(os.listdir(place / "pictures")) == names
     path = tmp_path / "cell.json"
@@ -213,11 +223,11 @@ def test_ctrl_c_saves_says_how_to_go_on_and_gives_130(home, tmp_path, capsys):
     process = subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    place = tmp_path / "out" / "arch2-camvid_static"
     deadline = time.monotonic() + 120
-    while not (place / "job.json").exists() and time.monotonic() < deadline:
+    while not list((tmp_path / "out").glob("*/job.json")) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+    place = the(tmp_path / "out", "arch2-camvid_static-*")
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, errors = process.communicate(timeout=60)
@@ -236,7 +246,7 @@ def test_no_figure_of_the_table_is_ever_cut(width):
         {"name": "cell 1, trial 1234", "device": "two", **shared},
     ]
     page = io.StringIO()
-    Console(width=width, file=page).print(comparison(results))
+    Console(width=width, file=page).print(comparison(results, CELLS))
     text = page.getvalue()
     assert "…" not in text
     figures = ["100.0", "77.1", "90.8", "41.4", "3.389 M", "123.45", "23.45", "1234.5", "9.0", "one; two", "1234"]
