@@ -16,19 +16,21 @@ stopping rule is that of the search. Each estimate yields a difference of means 
 
 The size is the slope of the estimated on the true differences through the origin (1: neither shrunk nor stretched), in
 the mean over searches and its standard deviation; the error is the root mean square of estimated less true
-differences, over the root mean square of the true ones.
+differences, over the root mean square of the true ones. For estimates that have a score for every trial, the last
+column is the share of true differences that the 95 % bootstrap intervals of `nas.analysis.effects` hold.
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from nas.analysis.effects import bootstrap_interval
 from nas.early_stopping import StoppingRule
 from proxy_tasks.task import Interim
 
-__all__ = ["SCENARIOS", "Search", "estimates", "simulate"]
+__all__ = ["SCENARIOS", "Search", "estimates", "scores", "simulate"]
 
 CHOICES, OPTIONS = 4, 4
 SCENARIOS: Mapping[str, tuple[float, float, float]] = {
@@ -84,14 +86,20 @@ def estimates(search: Search) -> dict[str, np.ndarray]:
     """By estimate, the difference of every option, float (choices * options,)."""
     done, everyone = ~search.stopped, np.ones(len(search.final))
     weights = done * np.where(search.would_stop, 1 / StoppingRule(0).chance, 1.0)
-    line = np.column_stack([everyone, search.interim])
+    found = {name: _differences(values, search.taken, everyone) for name, values in scores(search).items()}
+    found["survivors"] = _differences(search.final, search.taken, done)
+    found["weighted"] = _differences(search.final, search.taken, weights)
+    return found
+
+
+def scores(search: Search) -> dict[str, np.ndarray]:
+    """By estimate that has a score for every trial, these scores, float (trials,)."""
+    line = np.column_stack([np.ones(len(search.final)), search.interim])
     return {
-        "all trained": _differences(search.final, search.taken, everyone),
-        "survivors": _differences(search.final, search.taken, done),
-        "interim": _differences(search.interim, search.taken, everyone),
-        "weighted": _differences(search.final, search.taken, weights),
-        "filled": _differences(_filled(search, line), search.taken, everyone),
-        "filled by options": _differences(_filled(search, np.hstack([line, search.taken])), search.taken, everyone),
+        "all trained": search.final,
+        "interim": search.interim,
+        "filled": _filled(search, line),
+        "filled by options": _filled(search, np.hstack([line, search.taken])),
     }
 
 
@@ -108,6 +116,16 @@ def _filled(search: Search, known: np.ndarray) -> np.ndarray:
     return np.where(done, search.final, fitted)
 
 
+def _held(searches: Sequence[Search]) -> dict[str, str]:
+    held: dict[str, list[float]] = {}
+    for search in searches:
+        slots = np.ones(search.taken.shape[1], dtype=int)
+        for name, values in scores(search).items():
+            low, high = bootstrap_interval(values, search.taken.astype(int), slots)
+            held.setdefault(name, []).append(float(np.mean((low <= search.effects) & (search.effects <= high))))
+    return {name: f"{np.mean(shares):.1%}" for name, shares in held.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--searches", type=int, default=200)
@@ -115,14 +133,15 @@ def main() -> None:
     given = parser.parse_args()
     for name, scenario in SCENARIOS.items():
         searches = [simulate(given.trials, scenario, seed) for seed in range(given.searches)]
-        share = np.mean([search.stopped.mean() for search in searches])
-        print(f"\n{name}: {share:.0%} stopped\n\n| estimate | size | error |\n| --- | --- | --- |")
-        found = [estimates(search) for search in searches]
+        stopped = np.mean([search.stopped.mean() for search in searches])
+        print(f"\n{name}: {stopped:.0%} stopped\n\n| estimate | size | error | held |\n| --- | --- | --- | --- |")
+        found, held = [estimates(search) for search in searches], _held(searches)
         for estimate in found[0]:
             pairs = [(f[estimate], search.effects) for f, search in zip(found, searches, strict=True)]
             sizes = [np.nansum(got * true) / np.sum(true**2) for got, true in pairs]
             errors = [np.nanmean((got - true) ** 2) / np.mean(true**2) for got, true in pairs]
-            print(f"| {estimate} | {np.mean(sizes):.2f} ± {np.std(sizes):.2f} | {np.sqrt(np.mean(errors)):.2f} |")
+            size, error = f"{np.mean(sizes):.2f} ± {np.std(sizes):.2f}", np.sqrt(np.mean(errors))
+            print(f"| {estimate} | {size} | {error:.2f} | {held.get(estimate, '')} |")
 
 
 if __name__ == "__main__":

@@ -10,16 +10,17 @@ Where some were, the done trials are those that ranked high halfway: one of them
 to make up for it, so that differences over the done trials come out too small, at 0.76 to 0.93 of their true size in
 simulated searches of 200 trials. The scores are then the interim scores of all trials, done or stopped, at the step of
 the earliest stop (`StageTrials.comparable`). Simulated differences of these have the true size, 1.00 in the mean with a
-deviation of 0.09 to 0.17 from search to search, and interval and test hold, since every score is measured. They tell
-the effect on the score at that step: where interim scores lie 0.7 times as far apart as final ones, so do the
-differences.
+deviation of 0.09 to 0.17 from search to search, and 95 % intervals hold 94 % of the true ones. They tell the effect on
+the score at that step, which is not that on the final score where the two differ: where interim scores lie 0.7 times as
+far apart as final ones, so do the differences, and an option that learns late is shown as weak as it is then.
 
 Three estimates of effects on the final score were tried and left. Counting ten times the trials that went on by chance
-alone has nearly the right size, 0.96, but a deviation of 0.18 whatever the noise. Filling in the stopped trials' scores
-by a straight line through interim and final scores leaves differences of 0.64 to 0.91. A regression that has the
-options beside the interim score fills them in at the right size, 1.00, with a deviation of 0.09, but by the very
-effects that are then to be estimated: 95 % intervals, which take what is filled in for measured, held 90 to 94 % of the
-true differences. Sizes and deviations are those of ``benchmarks/effects_under_stopping.py``.
+alone has nearly the right size, 0.96, but a deviation of 0.18 however little noise there is. Filling in the stopped
+trials' scores by a straight line through interim and final scores leaves differences of 0.64 to 0.91. A regression that
+has the options beside the interim score fills them in at the right size, 1.00 with a deviation of 0.09, where effects
+are sums, as they are in the simulation and as the regression supposes. It is left because the scores that effects are
+then estimated and tested on would be made of these effects: intervals, which take them for measured, hold 92 % even
+there. The figures are those of ``benchmarks/effects_under_stopping.py``.
 
 **The test** is of the difference itself: how often a difference as large, of either sign, arises when the trials'
 scores are dealt out anew among the trials at random.
