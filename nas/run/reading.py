@@ -39,12 +39,16 @@ def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that the store of a run holds for its readers, as of one moment."""
+    """All that the store of a run holds for its readers, as of one moment.
+
+    ``interim`` has, by trial, the scores along the way as ``(step, steps, reward)`` in the order reported.
+    """
 
     stages: list[StageRow]
     trials: list[TrialRow]
     diagnostics: list[DiagnosticRow]
     promotions: list[PromotionRow]
+    interim: dict[int, list[tuple[int, int, float]]]
 
 
 class Run:
@@ -75,7 +79,13 @@ class Run:
     def contents(self) -> Contents:
         """The rows of the store, all of one moment."""
         with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
-            return Contents(store.stages(), store.trials(), store.diagnostics(), store.promotions())
+            return Contents(
+                stages=store.stages(),
+                trials=store.trials(),
+                diagnostics=store.diagnostics(),
+                promotions=store.promotions(),
+                interim=store.interim_scores(),
+            )
 
     @property
     def trials(self) -> "pandas.DataFrame":

@@ -342,6 +342,13 @@ class RunStore:
         query = "SELECT step, steps, reward FROM interim WHERE trial = ? ORDER BY rowid"
         return self._read(query, (trial,))
 
+    def interim_scores(self) -> dict[int, list[tuple[int, int, float]]]:
+        """By trial, what `interim` gives of it; trials without an interim score are missing."""
+        scores: dict[int, list[tuple[int, int, float]]] = {}
+        for trial, step, steps, reward in self._read("SELECT trial, step, steps, reward FROM interim ORDER BY rowid"):
+            scores.setdefault(trial, []).append((step, steps, _number(reward)))
+        return scores
+
     def diagnostics(self) -> list[DiagnosticRow]:
         """The figures of the controllers' updates, in order; none in a store of format 1."""
         if self._format < 2:

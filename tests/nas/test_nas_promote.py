@@ -216,6 +216,7 @@ def test_cityscapes(tmp_path):
     assert sorted(os.listdir(tmp_path / "out" / "strips")) == [*names, "legend.png"]
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_saves_says_how_to_go_on_and_gives_130(home, tmp_path, capsys):
     flags = ["--recipe", "camvid_static", "--data", home / "data", *TINY, "--iterations", "100000", "--workers", "1"]
     arguments = [str(a) for a in ("arch2", *flags, "--out", tmp_path / "out")]

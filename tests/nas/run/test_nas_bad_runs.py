@@ -209,6 +209,7 @@ def test_export_of_what_is_not_there(place, monkeypatch):
 # Interruption
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_says_how_to_resume_and_the_resumed_run_is_that_of_an_undisturbed_one(voc):
     many = ("--trials", "5", "--set", "iterations=10")
     assert voc.search(*many) == (0, [])

@@ -125,6 +125,7 @@ def test_what_the_cluster_lacks_is_told(engine, store):
         engine.run(loop, None, {}, WORKERS, None, "cuda")
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
     path, log = tmp_path / "run", tmp_path / "log"
     flags = [f"--{name}={value}" for name, value in TOYS.items()]
