@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from nas.analysis.effects import bootstrap_interval
-from nas.early_stopping import StoppingRule
+from nas.searching.early_stopping import StoppingRule
 from proxy_tasks.task import Interim
 
 __all__ = ["SCENARIOS", "Search", "estimates", "scores", "simulate"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from experiments.families import family_of
 from nas.analysis.effects import SMALLEST, effects
 from nas.analysis.outcomes import failures, statuses, wall_time
 from nas.analysis.promoted import correlations, promoted
@@ -58,6 +59,7 @@ def analyse(run: str | Path | Run, name: str | None = None) -> Analysis:
         best=_best(run, contents),
         tables=tables,
         notes=_notes(tables, record),
+        plotted=family_of(record.settings.search_space()).plotted,
     )
 
 

@@ -114,7 +114,7 @@ def promoted(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
     plots = []
     for recipe, found in rows.groupby("recipe", sort=False):
         every = list(found.metric.unique())
-        metrics = plotted(every)
+        metrics = plotted(every, analysis.plotted)
         if not metrics:
             continue
         measures = [measure for measure in MEASURES if found[measure].notna().any()]

@@ -15,22 +15,23 @@ __all__ = ["correlations", "group_of", "plotted", "promoted"]
 
 SMALLEST = 3  # pairs that a rank correlation needs to say anything
 MOST_PLOTTED = 6  # metrics that one figure shows, one row of panels each
-_OF_ONE_CLASS = re.compile(r"iou .+")
-_OF_COST = re.compile(r"params|(macs|ms)_.+")
+_COST = re.compile(r"params|(macs|ms)(_.+)?")
 
 
 def group_of(promotion: PromotionRow) -> str:
     """The full trainings that a promotion is compared with: results are set beside each other within a group alone."""
-    return promotion.recipe
+    return f"{promotion.recipe} ({promotion.job[:8]})" if promotion.job else promotion.recipe
 
 
-def plotted(metrics: Iterable[str]) -> list[str]:
-    """The results of full training that are worth a plot: no figure of a single class, no cost, six at most.
+def plotted(metrics: Iterable[str], worth: Sequence[str]) -> list[str]:
+    """The results of full training that are plotted: no cost, and six at most.
 
     Args:
         metrics: the names of the results, in the order stored.
+        worth: those that the family declares to be worth a plot; without any, all but those of a single class, whose
+            names have a space: ``"iou road"``.
     """
-    whole = [name for name in metrics if not (_OF_ONE_CLASS.fullmatch(name) or _OF_COST.fullmatch(name))]
+    whole = [name for name in metrics if name in worth or not (worth or " " in name or _COST.fullmatch(name))]
     return whole[:MOST_PLOTTED]
 
 

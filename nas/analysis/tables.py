@@ -109,6 +109,7 @@ class Analysis:
         best: the best architectures, at most five, best first; empty before any trial is done.
         tables: every table of `TABLES`, by name.
         notes: by the name of a table, sentences on what could not be computed and why, and on how to read it.
+        plotted: the results of full training that the family of the space declares to be worth a plot.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Analysis:
     best: tuple[Best, ...]
     tables: Mapping[str, pd.DataFrame]
     notes: Mapping[str, str]
+    plotted: tuple[str, ...] = ()
 
 
 def random_baseline(analysis: Analysis, analyses: Sequence[Analysis]) -> Analysis | None:

@@ -107,6 +107,7 @@ class PromotionRow:
     metrics: dict[str, float]
     place: str
     finished: float
+    job: str = ""
 
 
 class RunStore:

@@ -40,7 +40,7 @@ def write_stages(run, stages, space, promotions=(), finished=True, **settings):
         if finished:
             store.finish_stage(definition.name)
     for promotion in promotions:
-        store.record_promotion(**{"recipe": "1x", "status": "done", "place": "promoted", **promotion})
+        store.record_promotion(**{"job": "", "recipe": "1x", "status": "done", "place": "promoted", **promotion})
     store.close()
     return run
 

@@ -57,7 +57,7 @@ def test_format_1_is_brought_up_to_date_where_it_is_written_and_goes_on(old):
     assert rows[:10] == before[:10]
     # ten trials were told before, so the controller's own count goes on with the eleventh
     assert [(d.trial, d.name, d.value) for d in store.diagnostics()] == [(11, "told", 11), (12, "told", 12)]
-    store.record_promotion(rows[0].key, "1x", status="done", metrics={"ap": 0.5}, place="promoted")
+    store.record_promotion(rows[0].key, "f" * 16, "1x", status="done", metrics={"ap": 0.5}, place="promoted")
     reopened = RunStore(old / "trials.db", read_only=True)
     assert [(p.key, p.metrics) for p in reopened.promotions()] == [(rows[0].key, {"ap": 0.5})]
 
@@ -95,7 +95,7 @@ def test_diagnostics_are_kept_once_an_update_in_the_outcomes_transaction(store):
 
 def test_a_promotion_replaces_an_earlier_one_by_the_same_recipe(store):
     for recipe, ap in (("1x", 0.1), ("3x", 0.3), ("1x", math.nan)):
-        store.record_promotion("k", recipe, status="done", metrics={"ap": ap}, place=Path("promoted/k"))
+        store.record_promotion("k", recipe, recipe, status="done", metrics={"ap": ap}, place=Path("promoted/k"))
     first, second = store.promotions()
     assert (first.recipe, second.recipe) == ("3x", "1x")
     assert math.isnan(second.metrics["ap"])
@@ -107,6 +107,6 @@ def test_what_is_read_together_is_of_one_moment(store):
     reader = RunStore(store.path, read_only=True)
     with reader.one_moment():
         assert reader.promotions() == []
-        store.record_promotion("k", "1x", status="done", metrics={}, place="")
+        store.record_promotion("k", "f" * 16, "1x", status="done", metrics={}, place="")
         assert reader.promotions() == []
     assert len(reader.promotions()) == 1

@@ -10,8 +10,8 @@ from nas.analysis import analyse
 from nas.analysis.canvas import stylesheet
 from nas.analysis.outcome_plots import effects
 from nas.analysis.reward_plots import metrics
-from nas.early_stopping import StoppingRule
-from nas.run_store import RunStore
+from nas.run.store import RunStore
+from nas.searching.early_stopping import StoppingRule
 from proxy_tasks.task import Interim
 
 WORTH = np.array([-1.0, -0.5, 0.5, 1.0])  # of the operations of left and right; of the aggregations 0 and 1

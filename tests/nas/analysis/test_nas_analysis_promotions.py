@@ -12,6 +12,7 @@ from analysis_runs import row, write_run
 from scipy import stats
 
 import search_spaces
+from experiments.families import FAMILIES
 from nas.analysis import analyse
 from nas.analysis.canvas import stylesheet
 from nas.analysis.outcome_plots import promoted
@@ -97,8 +98,15 @@ def test_small_p_values_are_never_shown_as_0(tmp_path):
 
 
 def test_what_is_plotted_leaves_out_classes_and_costs():
-    assert plotted(["miou", *CLASSES, "iou a b", *COSTS, "tiou", "params_score"]) == ["miou", "tiou", "params_score"]
-    assert plotted(f"m{number}" for number in range(100)) == [f"m{number}" for number in range(6)]
+    names = ["miou", *CLASSES, "iou a b", *COSTS, "tiou", "params_score"]
+    assert plotted(names, ()) == ["miou", "tiou", "params_score"]
+    assert plotted((f"m{number}" for number in range(100)), ()) == [f"m{number}" for number in range(6)]
+
+
+def test_what_is_plotted_is_what_the_family_declares():
+    names = ["miou", *CLASSES, *COSTS, "tiou"]
+    assert plotted(names, FAMILIES.get("video").plotted) == ["miou", "tiou"]
+    assert plotted(names, FAMILIES.get("fcos").plotted) == []
 
 
 def test_a_promotion_with_many_classes_is_a_plot_that_can_be_read(tmp_path):
