@@ -12,7 +12,7 @@ from typing import Any
 from search_spaces import Registry, SearchSpace
 from search_spaces.registry import import_attribute
 
-__all__ = ["FAMILIES", "Family", "family_of", "names", "register"]
+__all__ = ["FAMILIES", "Family", "family_of", "names", "options_of_others", "register"]
 
 TRIALS = {"demo": {1: (30,)}, "paper": {1: (2000,)}}
 
@@ -54,6 +54,10 @@ class Family:
         target = getattr(self, what)
         return target and import_attribute(f"{what} of the family {self.name!r}", target, _is_ours(target))
 
+    def default_trials(self, preset: str, stages: int) -> tuple[int, ...]:
+        """The trials of each of a search's stages; where the family does not say, those of one stage for each."""
+        return self.trials.get(preset, {}).get(stages) or TRIALS[preset][1] * stages
+
 
 def _is_ours(target: str) -> bool:
     return target.partition(".")[0] in ("experiments", "proxy_tasks", "search_spaces")
@@ -74,3 +78,9 @@ def family_of(space: SearchSpace) -> Family:
     name = space.stages[0].proxy_task or ""
     family: Family = FAMILIES.get(name) if name in names() else Family(name)
     return family
+
+
+def options_of_others(own: Family) -> dict[str, str]:
+    """The options that other families take and ``own`` does not, each with the family that does."""
+    others = (FAMILIES.get(name) for name in names())
+    return {option: family.name for family in others for option in family.options if option not in own.options}

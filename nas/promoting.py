@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import published, recipes
-from experiments.families import FAMILIES, family_of
+from experiments.families import family_of, options_of_others
 from experiments.promotion import Job, JobOptions, RecipeKind, Result, identity
 from experiments.recipes import Recipe
 from nas.building import find_architecture
@@ -70,6 +70,8 @@ def promote(
     run = Run(what) if what not in published.names() and Path(what).is_dir() else None
     if run is None and top > 1:
         raise InputError(f"--top chooses among a run's trials, but {what!r} is not a run")
+    if run is not None:
+        run.settings.search_space()  # imports what the user registers, a kind of recipe perhaps
     how = recipes.load(recipe, changes)
     chosen = _chosen(what, run, top, how)
     _refuse_options_of_others(chosen[0].architecture, options)
@@ -109,10 +111,9 @@ def _chosen(what: str, run: Run | None, top: int, recipe: Recipe) -> list[_Chose
 
 def _refuse_options_of_others(architecture: Architecture, options: JobOptions) -> None:
     own = family_of(architecture.space)
-    for name in FAMILIES.names():
-        for option in FAMILIES.get(name).options:
-            if option not in own.options and getattr(options, option) is not None:
-                raise InputError(f"--{option} is for the family {name!r}, but what is trained is of {own.name!r}")
+    for option, owner in options_of_others(own).items():
+        if getattr(options, option) is not None:
+            raise InputError(f"--{option} is for the family {owner!r}, but what is trained is of {own.name!r}")
 
 
 @contextmanager
