@@ -14,6 +14,7 @@ import pytest
 import trees
 from PIL import Image
 from places import environment
+from promoting_parts import SEARCH, TINY, VIDEO, promotions, rows, run, the
 from rich.console import Console
 
 import nas
@@ -28,58 +29,6 @@ from proxy_tasks.video.network import build_segmenter
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture
 from search_spaces.video.choices import VIDEO_CELL, VIDEO_CELL_4
-
-SIZES = ["crop_height=32", "crop_width=32", "batch_size=2"]
-TINY = ["--device", "cpu", "--set", "backbone=tiny", "width=16", *SIZES]
-VIDEO = ["--recipe", "camvid_video", "--device", "cpu", "--iterations", "1", "--set", "cell_epochs=1", *SIZES]
-SEARCH = [
-    "--space", "video_cell", "--device", "cpu", "--controller", "random", "--trials", "2", "--backbone", "tiny",
-    "--set", "long_side=48", "crop_height=48", "crop_width=48", "batch_size=2", "epochs=1", "width=16",
-]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_timing(monkeypatch):
-    monkeypatch.setattr("experiments.video.evaluation.median_milliseconds", lambda run, device: 12.34)
-
-
-def run(main, *arguments):
-    assert main([str(argument) for argument in arguments]) == 0
-
-
-def the(folder, pattern):
-    """The one path in a folder that a pattern fits."""
-    (found,) = folder.glob(pattern)
-    return found
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A tree, a static network trained on it, and a run of two cells around it."""
-    root = tmp_path_factory.mktemp("home")
-    data = trees.write_camvid(root / "data", n=8, n_test=4, size=(48, 40))
-    static = ["arch2", "--recipe", "camvid_static", "--data", data, "--iterations", "2", *TINY]
-    run(promote_command.main, *static, "--out", root / "static")
-    weights = the(root / "static", "arch2-camvid_static-*") / "weights.safetensors"
-    where = ["--data", data, "--cache-dir", root / "cache"]
-    run(search_command.main, *SEARCH, *where, "--out", root / "run", "--static", weights)
-    return root
-
-
-@pytest.fixture
-def cells(home, tmp_path):
-    """A copy of the run, for a test to promote from."""
-    return shutil.copytree(home / "run", tmp_path / "run")
-
-
-def rows(text):
-    """The table's rows as lists of cells."""
-    lines = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line] for line in lines]
-
-
-def promotions(run):
-    return {row.key: row for row in nas.load_run(run).contents().promotions}
 
 
 def test_the_best_cells_beside_the_baseline(cells, home, capsys, monkeypatch):
