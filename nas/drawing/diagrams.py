@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from search_spaces import Architecture
+from search_spaces.video.choices import ARCH2_CELL, ARCH2_JOINED, ARCH2_LEVELS, ARCH2_MERGES
 
 __all__ = ["DIAGRAMS", "Arrow", "Box", "Diagram", "Kind", "diagram_of"]
 
@@ -142,33 +143,20 @@ def _output(diagram: Diagram, uses: tuple[str, ...]) -> None:
 
 def _arch2(architecture: Architecture) -> Diagram:
     """The decoder, and below it the contextual cell that stands before each of its sums."""
-    levels = ("C2", "C3", "C4", "C5")
-    diagram = Diagram([Box("encoder", levels, kind="input")])
-    for name, pair in (("m1", ("C3", "C5")), ("m2", ("m1", "C5")), ("m3", ("C4", "C4"))):
+    diagram = Diagram([Box("encoder", ARCH2_LEVELS, kind="input")])
+    for name, pair in ARCH2_MERGES.items():
         diagram.boxes.append(Box(name, ("contextual cell",) * 2, "sum"))
         for row, x in enumerate(pair):
-            diagram.connect(("encoder", levels.index(x)) if x in levels else x, (name, row))
-    for name in ("m2", "m3"):
+            diagram.connect(("encoder", ARCH2_LEVELS.index(x)) if x in ARCH2_LEVELS else x, (name, row))
+    for name in ARCH2_JOINED:
         diagram.connect(name, ("output", 0))
     _output(diagram, ("to the classifier",))
     diagram.boxes += [Box("contextual cell", ("a map",), kind="input"), Box("its output", ("sum",), kind="output")]
-    for number, (operation, x) in enumerate(_CONTEXTUAL_CELL, start=1):
-        diagram.boxes.append(Box(f"t{number}", (operation,)))
-        diagram.connect(x, (f"t{number}", 0))
-        diagram.connect(f"t{number}", ("its output", 0))
+    for result, (operation, source) in ARCH2_CELL.items():
+        diagram.boxes.append(Box(result, (operation,)))
+        diagram.connect("contextual cell" if source == "x" else source, (result, 0))
+        diagram.connect(result, ("its output", 0))
     return diagram
-
-
-_CONTEXTUAL_CELL = (
-    ("conv3x3_dil3", "contextual cell"),
-    ("gap", "contextual cell"),
-    ("conv3x3", "contextual cell"),
-    ("conv1x1", "t3"),
-    ("conv3x3", "t2"),
-    ("conv3x3_dil3", "t4"),
-    ("conv1x1", "t5"),
-)
-"""Operations and what they take, see `search_spaces.video.choices`."""
 
 
 DIAGRAMS: dict[str, Callable[[Architecture], Diagram]] = {
