@@ -156,7 +156,7 @@ def _from_run(
                 f" one found now has the hash {found}, that one had {recorded}; give one by --static"
             )
         static = str(folder / "static.safetensors")
-        save_weights(task.static, Path(static))
+        save_weights(task.prepared.static.network, Path(static))
     return dataclasses.replace(options, static=static), recipe
 
 
