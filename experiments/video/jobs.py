@@ -44,7 +44,7 @@ def train_static(
         InputError: bad data or weights, or the folder holds another job.
         Diverged: the loss, or the trained weights, are not finite.
     """
-    train, test = (open_video(options.data, subset) for subset in ("train", "test"))
+    train, test = (open_video(options.data, subset, sequences=False) for subset in ("train", "test"))
     network = _new(architecture, recipe, options, len(train.classes), auxiliary=True)
     assert isinstance(network, StaticSegmenter), "arch2"
     if options.static:
@@ -75,6 +75,7 @@ def train_video(
         InputError: bad data or weights, no static network, or the folder holds another job.
         Diverged: the loss, or the trained weights, are not finite.
     """
+    recipe = recipe.around()
     train, test = (open_video(options.data, subset) for subset in ("train", "test"))
     network = _new(architecture, recipe, options, len(train.classes))
     assert isinstance(network, VideoSegmenter), architecture.space.name
@@ -92,6 +93,7 @@ def measure_baseline(
     folder: Path, recipe: VideoRecipe, options: JobOptions, resume: bool, say: Progress
 ) -> dict[str, Any]:
     """Measures the static network ``options.static`` as it is, frame by frame; raises as `train_video`."""
+    recipe = recipe.around()
     test = open_video(options.data, "test")
     network = _new(ARCH2, recipe, options, len(test.classes))
     load_weights(network, _static_file(options))
@@ -119,6 +121,8 @@ def _new(
     architecture: Architecture, recipe: Recipe, options: JobOptions, classes: int, auxiliary: bool = False
 ) -> Network:
     """A network with initial weights drawn from the seed, its encoder's as the options say, on the device."""
+    assert recipe.backbone is not None, "see VideoRecipe.around"
+    assert recipe.width is not None, "see VideoRecipe.around"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         weights = "none" if options.static or not auxiliary else options.backbone_weights
