@@ -34,7 +34,7 @@ def main() -> None:
     run, data = Run(given.run), open_video(given.data, "test")
     task = task_factory(make_plan(run.settings)[0], run.settings, None)()
     task.prepare(lambda *_: None)
-    print("the static network on meta-val:", task.score(task.per_frame))
+    print("the static network on meta-val:", task.baseline())
 
     networks = {"baseline": (Architecture.of("arch2", ()), given.static)}
     found = [find_source(given.run, rank) for rank in range(1, given.top + 1)]

@@ -124,19 +124,16 @@ class RecipeKind(ABC):
     def jobs(self, architectures: Sequence[Architecture], recipe: Any, options: JobOptions) -> list[Job]:
         """The trainings of these architectures, best first, and beside them their references."""
 
-    def after_search(
-        self, recipe: Any, changes: Mapping[str, Any], options: JobOptions, searched: Searched
-    ) -> tuple[Any, JobOptions]:
-        """Recipe and options with what the search leaves.
+    def resolved(self, recipe: Any, options: JobOptions, searched: Searched | None) -> tuple[Any, JobOptions]:
+        """Recipe and options with nothing left open.
 
         Args:
-            recipe: as it is, with the changes.
-            changes: the settings that were asked for by name.
+            recipe: as it was asked for.
             options: as they were given.
-            searched: by the run whose winners are trained.
+            searched: what the search leaves whose winners are trained; None where no search is known.
 
         Raises:
-            InputError: something asked for does not go with what was searched.
+            InputError: something asked for does not go with what was searched, or is missing.
         """
         return recipe, options
 

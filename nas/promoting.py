@@ -80,11 +80,12 @@ def promote(
         options = dataclasses.replace(options, data=options.data or run.settings.data)
     with Display() as display, _ends_told(folder), ExitStack() as locks:
         _check(how.how, options.data, folder, display)
+        left = None
         if run is not None:
             locks.enter_context(lock_run(run.path))
             left = searched(run, options.device, display)
-            settings, options = how.how.after_search(how.settings, changes or {}, options, left)
-            how = dataclasses.replace(how, settings=settings)
+        settings, options = how.how.resolved(how.settings, options, left)
+        how = dataclasses.replace(how, settings=settings)
         promotion = _Promotion(folder, how, options, resume, display, run)
         results = promotion.all(chosen)
     if results:

@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from experiments.job_folder import trained_sizes
 from experiments.promotion import Column, Job, JobOptions, Progress, RecipeKind, Result, Searched
 from experiments.video import jobs
 from experiments.video.recipe import StaticRecipe, VideoRecipe
 from proxy_tasks.data.video import VideoDataset, open_video
-from search_spaces import Architecture, InputError, SearchSpace
+from search_spaces import Architecture, SearchSpace
 
 __all__ = ["CELLS", "STATIC"]
 
@@ -36,7 +37,7 @@ def _measured(recipe: VideoRecipe, options: JobOptions, folder: Path, resume: bo
 
 
 class _Segmentation(RecipeKind):
-    """What the two kinds share: the data, and the columns that their networks are compared by."""
+    """What the two kinds share: the columns that their networks are compared by."""
 
     measured_on = "the test frames"
     columns = (
@@ -46,13 +47,13 @@ class _Segmentation(RecipeKind):
         Column("ms a frame", partial(_first_and_following, "ms", 1.0, 1), foldable=True),
     )
 
-    def open_data(self, path: str | None, subset: str) -> VideoDataset:
-        """Frames with a class for every pixel."""
-        return open_video(path, subset)
-
 
 class _Static(_Segmentation):
     settings = StaticRecipe
+
+    def open_data(self, path: str | None, subset: str) -> VideoDataset:
+        """Frames with a class for every pixel; those before annotated ones need not be there."""
+        return open_video(path, subset, sequences=False)
 
     def refusal(self, space: SearchSpace) -> str | None:
         """Everything but the published network is refused: it has no choices."""
@@ -69,6 +70,10 @@ class _Static(_Segmentation):
 class _Cells(_Segmentation):
     settings = VideoRecipe
 
+    def open_data(self, path: str | None, subset: str) -> VideoDataset:
+        """Sequences of frames with a class for every pixel."""
+        return open_video(path, subset)
+
     def refusal(self, space: SearchSpace) -> str | None:
         """Only cells are trained; the network around them is the static one."""
         return None if space.proxy_task == "video" and len(space) else "trains dynamic cells"
@@ -82,24 +87,19 @@ class _Cells(_Segmentation):
         ]
         return [Job("baseline", "baseline", jobs.ARCH2, measure, reference=True), *cells]
 
-    def after_search(
-        self, recipe: VideoRecipe, changes: Mapping[str, Any], options: JobOptions, searched: Searched
+    def resolved(
+        self, recipe: VideoRecipe, options: JobOptions, searched: Searched | None
     ) -> tuple[VideoRecipe, JobOptions]:
-        """Cells are trained around the network that they were searched around, at its sizes.
+        """Cells are trained around the static network that is given, or else around that of their search, at its sizes.
 
         Raises:
-            InputError: the recipe, or a change, names another backbone or width.
+            InputError: there is no such network, or the recipe names another backbone or width.
         """
-        static = options.static or str(searched.weights["static"])
-        for name, own in searched.sizes.items():
-            asked = getattr(recipe, name)
-            if options.static is None and asked not in (None, own):
-                raise InputError(
-                    f"the recipe asks for {name} {asked}, but the run searched its cells around a static network of"
-                    f" {name} {own}; leave {name} out, or give a static network of that {name} by --static"
-                )
-        missing = {name: own for name, own in searched.sizes.items() if getattr(recipe, name) is None}
-        return dataclasses.replace(recipe, **missing), dataclasses.replace(options, static=static)
+        if options.static is None and searched is not None:
+            static = searched.weights["static"]
+            return recipe.around(**searched.sizes), dataclasses.replace(options, static=str(static))
+        known = trained_sizes(Path(jobs.static_file(options)))
+        return recipe.around(known.get("backbone"), known.get("width")), options
 
     def draw_together(self, folder: Path, data: str | None, jobs_done: Mapping[str, Path]) -> None:
         """Strips of frame, truth and every network's prediction."""

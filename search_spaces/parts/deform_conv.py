@@ -135,3 +135,7 @@ class DeformConv3x3(nn.Module):
         if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
             return deform_conv2d(x, offset, self.weight, self.bias, mask)
         return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
+
+    def macs(self, x: Tensor, output: Tensor) -> int:
+        """Those of a dense 3×3 convolution: bilinear sampling is not charged, see `search_spaces.parts.complexity`."""
+        return output.numel() * self.weight[0].numel()
