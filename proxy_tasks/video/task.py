@@ -129,8 +129,8 @@ class VideoTask(ProxyTask):
         whole frame that follows another.
 
         Args:
-            architecture: of the space.
-            seed: of the initial weights and the batches; None is the search's, the same for every architecture.
+            architecture: a cell of the task's space.
+            seed: draws the initial weights and the batches; None is the search's seed, the same for every architecture.
         """
         begin, prepared = time.perf_counter(), self.prepared
         seed = self.options.seed if seed is None else seed

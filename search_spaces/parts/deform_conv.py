@@ -105,9 +105,9 @@ class DeformConv3x3(nn.Module):
     3·groups·9 output channels and the bias of both convolutions.
 
     Args:
-        in_channels: a multiple of ``offset_groups``.
-        out_channels: any.
-        offset_groups: groups of channels that move together.
+        in_channels: the channels that come in, a multiple of ``offset_groups``.
+        out_channels: the channels that go out.
+        offset_groups: the number of groups of channels that move together.
 
     Raises:
         InputError: the channels do not divide into the groups.
