@@ -13,7 +13,7 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
+from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD, STRIDE
 from proxy_tasks.video.network import StaticSegmenter, VideoSegmenter
 from search_spaces import InputError
 
@@ -21,7 +21,6 @@ __all__ = ["DetectorGraph", "FirstFrame", "FollowingFrame", "Frame", "Graph", "b
 
 Sizes = tuple[str | int | None, ...]
 """A tensor's shape: a name for what is free, a number for what is fixed, None for what the network has."""
-STRIDE = 32  # a detector's images are padded to a multiple of it, as torchvision pads them
 
 
 class Graph(nn.Module):

@@ -1,5 +1,7 @@
 """The static network that cells are searched around: read from a file, or trained once on the cached frames."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from proxy_tasks.backbones import state_hash
 from proxy_tasks.cache import cache_key
 from proxy_tasks.images import normalise
 from proxy_tasks.task import Progress, TaskOptions
-from proxy_tasks.training import flips, train_one_cycle
+from proxy_tasks.training import Schedule, flips, train_one_cycle
 from proxy_tasks.video.frames import Frames
 from proxy_tasks.video.loss import cross_entropy
 from proxy_tasks.video.network import StaticSegmenter, build_segmenter, upsample
@@ -86,13 +88,7 @@ def _train(
         height, width = labels.shape[-2:]
         return cross_entropy(upsample(network(normalise(images)), (height, width)), labels)
 
-    train_one_cycle(
-        network,
-        learned,
-        settings.pretrain_batch_size,
-        settings.pretrain_iterations,
-        settings.pretrain_learning_rate,
-        options.seed,
-        loss,
-        lambda *n: progress("training the static network", *n),
+    schedule = Schedule(
+        settings.pretrain_batch_size, settings.pretrain_iterations, settings.pretrain_learning_rate, options.seed
     )
+    train_one_cycle(network, learned, schedule, loss, partial(progress, "training the static network"))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from proxy_tasks.backbones import BACKBONES, state_hash
 from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VOID, VideoDataset
+from proxy_tasks.rows import Site
 from proxy_tasks.task import Diverged, Interim, Progress, Score, TaskOptions
 from proxy_tasks.training import check_losses, minibatches
 from proxy_tasks.video.frames import Frames, StaticOutputs, split_sequences
@@ -68,31 +69,23 @@ class VideoTask:
                 f" no frame, but the train set has only {len(data.sequences())} sequence(s)"
             )
         crop = (settings.crop_height, settings.crop_width)
-        self.frames = Frames(
-            data,
-            settings.long_side,
-            crop,
-            options.seed,
-            options.cache_root,
-            lambda *n: progress("reducing the frames", *n),
-        )
+        site = Site(options.cache_root, self.device, progress)
+        self.frames = Frames(data, settings.long_side, crop, options.seed, site)
         annotated = np.flatnonzero(data.annotated)
         learned = annotated[~np.isin(annotated, self.meta_val)]
         self.static = static_network(self.frames, learned, len(data.classes), settings, options, progress)
         self.static_hash = state_hash(self.static)
-        self.outputs = StaticOutputs(
-            self.frames,
-            self.static,
-            self.static_hash,
-            options.cache_root,
-            self.device,
-            lambda *n: progress("computing the static network's outputs", *n),
-        )
-        if bool((self.outputs.labels(self.meta_val[:, 1:].reshape(-1)) == VOID).all()):
+        self.outputs = StaticOutputs(self.frames, self.static, self.static_hash, site)
+        if (self.outputs["small_labels"][self.meta_val[:, 1:].reshape(-1)] == VOID).all():
             raise InputError(
                 f"{data.root}: all of meta-val is void at a crop of {crop[0]} x {crop[1]}, so nothing can be scored; "
                 "use larger crops (--set crop_height=... crop_width=...), another --seed or more data"
             )
+
+    def release(self) -> None:
+        """See `ProxyTask`: the static network and its outputs."""
+        self.static.cpu()
+        self.outputs.release()
 
     def fingerprints(self) -> dict[str, str]:
         """Data, static network and the cache of its outputs."""
@@ -110,6 +103,7 @@ class VideoTask:
         begin = time.perf_counter()
         seed = self.options.seed if seed is None else seed
         complexity = self._complexity(architecture)
+        self.static.to(self.device)  # where it was released
         cell = self.build(architecture, seed)
         for step, steps in self._training(cell, seed):
             if step == steps // 2:
