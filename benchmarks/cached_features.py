@@ -17,44 +17,38 @@ import proxy_tasks
 import search_spaces
 from experiments import published
 from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.fcos.preparing import Prepared
 from proxy_tasks.fcos.task import FCOSTask
-from proxy_tasks.fcos.training import mean_loss, train_decoder
-from proxy_tasks.images import normalise
+from proxy_tasks.images import detector_input, padded
 from search_spaces.parts.complexity import count
 
 
 class Uncached:
     """A feature cache's interface over a backbone that runs anew for every batch."""
 
-    def __init__(self, task: FCOSTask):
-        self._body, self._crops, self._cache = task._body, task.crops, task.cache
-        self.targets = task.cache.targets
+    def __init__(self, prepared: Prepared):
+        self._body, self._crops, self.rows = prepared.body, prepared.crops, prepared.cache.rows
 
     def features(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
-            maps = self._body(normalise(self._crops.images(indices)))
+            maps = self._body(detector_input(self._crops.images(indices)))
         return {
             name: value.clone() for name, value in maps.items()
         }  # out of inference mode: the decoder is trained on it
 
-    def batches(self, indices: np.ndarray, size: int):
-        for part in np.array_split(indices, -(-len(indices) // size)):
-            yield self.features(part), self.targets(part)
-
 
 def seconds(task: FCOSTask, features, architecture) -> float:
     begin = time.perf_counter()
-    model = task.build(architecture, 0)
-    model = train_decoder(model, features, task.meta_train, task.locations, task.settings, 0)
-    mean_loss(model, features, task.meta_val, task.locations, task.settings.batch_size)
+    model = task.train(architecture, 0, features)
+    task.losses(model, features, task.prepared.meta_val)
     return time.perf_counter() - begin
 
 
 def predicted(task: FCOSTask, architecture, backbone_macs: float) -> float:
-    decoder_macs = task._complexity(architecture)[1]
-    trained = task.settings.iterations * task.settings.batch_size
-    cached = (3 * trained + len(task.meta_val)) * decoder_macs
-    return (cached + (trained + len(task.meta_val)) * backbone_macs) / cached
+    decoder_macs = task.complexity(architecture)["macs"]
+    trained, scored = task.settings.iterations * task.settings.batch_size, len(task.prepared.meta_val)
+    cached = (3 * trained + scored) * decoder_macs
+    return (cached + (trained + scored) * backbone_macs) / cached
 
 
 def main() -> None:
@@ -77,13 +71,13 @@ def main() -> None:
         )
         task = FCOSTask(search_spaces.get("fcos_decoder_c2"), options)
         task.prepare(lambda what, done, total: None)
-        architecture, uncached = published.load(given.architecture), Uncached(task)
+        architecture, uncached = published.load(given.architecture), Uncached(task.prepared)
         with torch.device("meta"):
-            images = torch.empty(1, 3, given.crop, given.crop)
+            images = torch.empty(1, 3, padded(given.crop), padded(given.crop))
             body = proxy_tasks.backbones.make_backbone(given.backbone, "none")
             bound = predicted(task, architecture, float(count(body, images).macs))
         times = [
-            (seconds(task, task.cache, architecture), seconds(task, uncached, architecture))
+            (seconds(task, task.prepared.cache, architecture), seconds(task, uncached, architecture))
             for _ in range(given.repeats)
         ]
     cached, without = np.median(np.array(times), axis=0)

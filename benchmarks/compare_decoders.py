@@ -20,7 +20,6 @@ import nas
 import search_spaces
 from nas.searching.plan import make_plan, task_factory
 from proxy_tasks.fcos.task import FCOSTask
-from proxy_tasks.fcos.training import mean_loss
 from search_spaces import Architecture
 
 matplotlib.use("Agg")
@@ -54,7 +53,7 @@ def measure(task: FCOSTask, chosen: list[tuple[str, Architecture]], seeds: range
     """One row a decoder and seed: reward and AP on meta-val, where the search chose, and on the held-out test set."""
     test_crops, test_cache = task.held_out(nothing)
     places = {
-        "": (task.crops, task.cache, task.meta_val),
+        "": (task.prepared.crops, task.prepared.cache, task.prepared.meta_val),
         "test_": (test_crops, test_cache, np.arange(len(test_crops))),
     }
     rows = []
@@ -63,8 +62,7 @@ def measure(task: FCOSTask, chosen: list[tuple[str, Architecture]], seeds: range
             model = task.train(architecture, seed)
             row: dict[str, object] = {"decoder": name, "seed": seed}
             for prefix, (crops, cache, indices) in places.items():
-                losses = mean_loss(model, cache, indices, task.locations, task.settings.batch_size)
-                row[f"{prefix}reward"] = -losses["loss"]
+                row[f"{prefix}reward"] = -task.losses(model, cache, indices)["loss"]
                 row[f"{prefix}ap"] = task.average_precision(model, crops, cache, indices)["ap"]
             rows.append(row | {"params": sum(p.numel() for p in model.parameters()), "key": architecture.key})
             print(

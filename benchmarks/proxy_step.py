@@ -16,7 +16,9 @@ import torchvision
 from experiments import published
 from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.fcos.loss import fcos_loss_sums
+from proxy_tasks.fcos.settings import FULL_SHORT_SIDE
 from proxy_tasks.fcos.targets import Locations, assign
+from proxy_tasks.images import padded
 from search_spaces.parts import deform_conv
 
 STRIDES = (4, 8, 16, 32)
@@ -36,13 +38,13 @@ def step_seconds(memory_format: torch.memory_format, given: argparse.Namespace) 
     )
     decoder = decoder.to(memory_format=memory_format)
     features = {
-        name: torch.randn(given.batch_size, width, given.crop // stride, given.crop // stride)
+        name: torch.randn(given.batch_size, width, padded(given.crop) // stride, padded(given.crop) // stride)
         for (name, width), stride in zip(channels.items(), STRIDES, strict=True)
     }
     features = {name: value.contiguous(memory_format=memory_format) for name, value in features.items()}
     boxes = torch.rand(given.batch_size, 5, 2) * given.crop / 2
     boxes = torch.cat([boxes, boxes + 8 + torch.rand(given.batch_size, 5, 2) * given.crop / 2], dim=-1)
-    locations = Locations.of(given.crop, given.crop / 800)
+    locations = Locations.of(given.crop, given.crop / FULL_SHORT_SIDE)
     targets = assign(boxes, torch.randint(20, boxes.shape[:2]), locations)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=8e-4)
     times, losses = [], []

@@ -17,7 +17,9 @@ import torch
 
 import proxy_tasks
 import search_spaces
+from proxy_tasks.fcos.preparing import targets_of
 from proxy_tasks.fcos.task import FCOSTask
+from proxy_tasks.training import in_parts
 
 
 def cache_pages(directory: str) -> dict[str, float]:
@@ -35,8 +37,9 @@ def cache_pages(directory: str) -> dict[str, float]:
 def read_all(task: FCOSTask, barrier, results) -> None:
     torch.set_num_threads(1)
     task.prepare(lambda what, done, total: None)
-    for _ in task.cache.batches(np.arange(len(task.crops)), 16):
-        pass
+    for part in in_parts(np.arange(len(task.prepared.crops)), 16):
+        task.prepared.cache.features(part)
+        targets_of(task.prepared.cache, part)
     barrier.wait()
     results.put(cache_pages("/features/"))
     barrier.wait()

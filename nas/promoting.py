@@ -179,16 +179,19 @@ class _Promotion:
             with lock_run(place):
                 result = job.work(place, self.resume, _Progress(self.display, job.title))
         except Diverged as error:
-            return self._note(job, title, place, "diverged", str(error), _GENTLER)
+            self._note(job, title, place, "diverged", str(error), _GENTLER)
+            return None
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            return self._note(job, title, place, "failed", f"out of memory: {error}".rstrip(": "), _SMALLER)
+            self._note(job, title, place, "failed", f"out of memory: {error}".rstrip(": "), _SMALLER)
+            return None
         self.display.say(f"{title}: {place / 'weights.safetensors'}")
         self._record(job, "done", place, {**result["metrics"], **result["cost"]})
         return result
 
     def _note(self, job: Job, title: str, place: Path, status: str, reason: str, advice: str) -> None:
+        """A training without a result: told at the end, and a row with its reason."""
         self.failed.append(f"{title}: {reason}; {advice}")
         self._record(job, status, place, {}, reason)
 

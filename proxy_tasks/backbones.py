@@ -37,6 +37,8 @@ BACKBONES: dict[str, dict[str, int]] = {
     "resnext101_64x4d": _RESNET_CHANNELS,
 }
 """The channels of every backbone's maps."""
+WRAPPERS = ("state_dict", "model")  # under which checkpoints keep a state dict among other things
+PARALLEL = "module."  # with which the names in it begin where the network was trained in DataParallel
 
 
 def channels_of_backbone(name: str) -> dict[str, int]:
@@ -126,6 +128,8 @@ def _download(name: str) -> dict[str, Tensor]:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """Reads a state dict from ``.safetensors``, or from a torch file with ``weights_only=True``: nothing in it is run.
 
+    A torch file may hold it as a checkpoint's ``model`` or ``state_dict``; names lose the ``module.`` of DataParallel.
+
     Raises:
         InputError: no such file, not a state dict, or a file that would have to be unpickled to be read.
     """
@@ -144,18 +148,26 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch's reader raises nearly anything on a damaged file
         raise InputError(f"the weights file {path} cannot be read: {type(error).__name__}: {error}") from error
-    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
+    while isinstance(state, dict) and (inner := next((key for key in WRAPPERS if key in state), None)):
+        state = state[inner]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"the weights file {path} holds no state dict (names mapped to tensors)")
+    if all(name.startswith(PARALLEL) for name in state):
+        state = {name.removeprefix(PARALLEL): value for name, value in state.items()}
     return state
 
 
 def _load(backbone: nn.Module, state: Mapping[str, Tensor], place: str) -> None:
-    """Loads a backbone's own state dict, or that of the whole classification network it was taken from."""
+    """Loads a backbone's own state dict, or that of a network that has it as a part: a classifier, a detector.
+
+    The part is where most of the backbone's names are found behind one prefix (``features.``, ``backbone.body.``).
+    """
     own = backbone.state_dict()
-    prefix = "features." if any(key.startswith("features.") for key in state) else ""
-    state = {key.removeprefix(prefix): value for key, value in state.items()}
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    needed = [key for key in own if not key.endswith("num_batches_tracked")]
+    prefixes = {"": 0} | {key.removesuffix(needed[0]): 0 for key in state if key.endswith(needed[0])}
+    prefix = min(prefixes, key=lambda prefix: (sum(prefix + key not in state for key in needed), len(prefix)))
+    state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    missing = [key for key in needed if key not in state]
     if missing:
         raise InputError(
             f"{place}: {len(missing)} of the backbone's {len(own)} tensors are missing, e.g. {missing[0]!r}"

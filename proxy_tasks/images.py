@@ -2,19 +2,36 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 __all__ = [
     "IMAGE_MEAN",
     "IMAGE_STD",
     "PADDING",
+    "STRIDE",
+    "detector_input",
     "normalise",
+    "padded",
 ]
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PADDING = [round(255 * value) for value in IMAGE_MEAN]  # red, green, blue of what an image lacks: 0 once normalised
+STRIDE = 128  # that of P7, a detector's coarsest map; inputs are multiples of it, so that all maps' strides are exact
 
 
 def normalise(images: Tensor) -> Tensor:
     """(B, 3, H, W) uint8 to float32, ImageNet-normalised as torchvision's detectors do, channels last."""
     mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (IMAGE_MEAN, IMAGE_STD))
     return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def padded(side: int) -> int:
+    """A side in pixels, made a multiple of `STRIDE`."""
+    return -(-side // STRIDE) * STRIDE
+
+
+def detector_input(images: Tensor) -> Tensor:
+    """As `normalise`, with zeros on the right and at the bottom, so that both sides are multiples of `STRIDE`."""
+    height, width = images.shape[-2:]
+    missing = (0, padded(width) - width, 0, padded(height) - height)
+    return F.pad(normalise(images), missing).contiguous(memory_format=torch.channels_last)

@@ -15,10 +15,12 @@ from search_spaces.space import Architecture, SearchSpace
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score", "TaskOptions", "out_of_memory"]
+__all__ = ["Counted", "Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score", "TaskOptions", "out_of_memory"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)`` is called while a task prepares."""
+Counted = Callable[[int, int], None]
+"""``counted(done, total)``: a `Progress` of one thing, ``functools.partial(progress, what)``."""
 
 
 class Diverged(ArithmeticError):
@@ -128,6 +130,9 @@ class ProxyTask(Protocol):
 
         Safe to call in several processes at once: one builds, the others wait and open what it built.
         """
+
+    def release(self) -> None:
+        """Frees what is held on the device, for other processes to use; `evaluate` takes back what it needs."""
 
     def fingerprints(self) -> dict[str, str]:
         """What the scores depend on (data, backbone, cache), for ``run.yaml``; call after `prepare`."""

@@ -1,17 +1,27 @@
-"""What every short training of a proxy task shares: minibatches, mirrored images, one-cycle schedule, finite losses."""
+"""What every short training of a proxy task shares: its batches, two ways to train, and losses over a whole set."""
 
+import functools
+import operator
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from proxy_tasks.task import Diverged
+from proxy_tasks.task import Counted, Diverged
 
 __all__ = [
+    "LossSums",
+    "Schedule",
     "check_losses",
     "flips",
+    "in_parts",
+    "mean_loss",
     "minibatches",
+    "train_averaged",
     "train_one_cycle",
 ]
 
@@ -25,6 +35,11 @@ def minibatches(indices: np.ndarray, size: int, count: int, seed: int) -> Iterat
     passes = -(-count * size // len(indices))
     order = np.concatenate([rng.permutation(indices) for _ in range(passes)])
     yield from order[: count * size].reshape(count, size)
+
+
+def in_parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    """All of ``indices`` in order, at most ``size`` at a time."""
+    return np.array_split(indices, -(-len(indices) // size))
 
 
 def check_losses(losses: list[Tensor], steps: int) -> None:
@@ -41,45 +56,130 @@ def flips(seed: int) -> Callable[[int], Tensor]:
     return lambda count: torch.from_numpy(rng.random(count) < 0.5)
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a model is trained.
+
+    Args:
+        batch_size: at most all that is learned.
+        steps: may be 0.
+        learning_rate: constant, or the peak of the one-cycle schedule.
+        seed: of the batches.
+    """
+
+    batch_size: int
+    steps: int
+    learning_rate: float
+    seed: int
+
+    def batches(self, indices: np.ndarray) -> Iterator[np.ndarray]:
+        """The batch of every step."""
+        return minibatches(indices, self.batch_size, self.steps, self.seed)
+
+
 def train_one_cycle(
     model: nn.Module,
     indices: np.ndarray,
-    batch_size: int,
-    steps: int,
-    learning_rate: float,
-    seed: int,
+    schedule: Schedule,
     loss_of: Callable[[np.ndarray], Tensor],
-    progress: Callable[[int, int], None],
+    progress: Counted,
 ) -> None:
     """Trains ``model`` in place with AdamW under the one-cycle schedule.
 
     Args:
         model: left in training mode.
         indices: of what is learned.
-        batch_size: of them in a step.
-        steps: may be 0.
-        learning_rate: the peak.
-        seed: of the batches.
+        schedule: its rate is the peak.
         loss_of: the loss of a batch of indices.
         progress: called with the number of steps done and their total.
 
     Raises:
         Diverged: the loss is not finite.
     """
+    steps = schedule.steps
     if steps == 0:
         return
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    optimizer = torch.optim.AdamW(weights, lr=schedule.learning_rate, weight_decay=WEIGHT_DECAY)
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, schedule.learning_rate, total_steps=steps)
     model.train()
-    for step, batch in enumerate(minibatches(indices, batch_size, steps, seed), start=1):
+    for step, batch in enumerate(schedule.batches(indices), start=1):
         loss = loss_of(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(weights, GRADIENT_NORM)
         optimizer.step()
-        schedule.step()
+        one_cycle.step()
         if step % 20 == 0 or step == steps:
             if not bool(torch.isfinite(loss)):
                 raise Diverged(f"the fine-tuning's loss is {float(loss.detach())} by step {step} of {steps}")
             progress(step, steps)
+
+
+def train_averaged(
+    model: nn.Module,
+    indices: np.ndarray,
+    schedule: Schedule,
+    decay: float,
+    loss_of: Callable[[np.ndarray], Tensor],
+) -> nn.Module:
+    """Trains with Adam and gives the Polyak average, in evaluation mode (thesis 7.4.1).
+
+    The average runs over weights and batch-norm statistics alike and lives beside the trained weights, so evaluating it
+    does not disturb training.
+
+    Args:
+        model: trained in place.
+        indices: of what is learned.
+        schedule: its rate is constant.
+        decay: of the average.
+        loss_of: the loss of a batch of indices, by ``model``.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    model.train()
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, foreach=True)
+    losses = []
+    for batch in schedule.batches(indices):
+        loss = loss_of(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        average.update_parameters(model)
+        losses.append(loss.detach())  # looked at once, after the last step, so that no step waits for its value
+    check_losses(losses, len(losses))
+    averaged: nn.Module = average.module
+    return averaged.eval()
+
+
+class LossSums(Protocol):
+    """The terms of a loss, summed over what they count, and what divides them; sums of batches may be added."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+    def terms(self) -> dict[str, Tensor]:
+        """The losses by name, each divided."""
+
+    def total(self) -> Tensor:
+        """The sum of the terms."""
+
+
+@torch.inference_mode()
+def mean_loss(sums_of: Callable[[np.ndarray], LossSums], indices: np.ndarray, batch_size: int) -> dict[str, float]:
+    """``loss`` and its terms ``loss_...`` over all of ``indices``, as if they were one batch.
+
+    Args:
+        sums_of: of a batch of indices.
+        indices: of what is scored.
+        batch_size: bounds the memory, does not change the result.
+
+    Raises:
+        Diverged: a loss is not finite.
+    """
+    sums = functools.reduce(operator.add, (sums_of(part) for part in in_parts(indices, batch_size)))
+    values = {"loss": float(sums.total())} | {f"loss_{name}": float(term) for name, term in sums.terms().items()}
+    if not np.isfinite(list(values.values())).all():
+        raise Diverged(f"the loss on meta-val is {values['loss']}")
+    return values

@@ -7,8 +7,9 @@ import numpy as np
 import safetensors.torch
 from torch import Tensor, nn
 
+from proxy_tasks.arrays import ArrayWriter
 from proxy_tasks.backbones import read_state_dict
-from proxy_tasks.cache import ArrayWriter, open_cache
+from proxy_tasks.cache import open_cache
 from search_spaces import InputError
 
 __all__ = ["load_weights", "serialised", "trained_once"]
@@ -33,7 +34,7 @@ def trained_once(root: Path, kind: str, key: str, module: nn.Module, train: Call
     def build(place: Path) -> None:
         train()
         state = serialised(module)
-        with ArrayWriter(place, "safetensors", (len(state),), "uint8") as writer:
+        with ArrayWriter(place, "safetensors", (), "uint8") as writer:
             writer.append(np.frombuffer(state, np.uint8))
 
     cache = open_cache(root, kind, key, build)

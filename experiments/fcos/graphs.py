@@ -13,10 +13,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from experiments.graphs import Graph, Translations
+from proxy_tasks.images import STRIDE
 
 __all__ = ["DetectorGraph", "best_detections", "graphs"]
-
-STRIDE = 32  # a detector's images are padded to a multiple of it, as torchvision pads them
 
 
 def graphs(network: FCOS) -> list[Graph]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -14,11 +15,13 @@ __all__ = ["coco_ap"]
 def coco_ap(
     found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int
 ) -> dict[str, float]:
-    """AP over IoU 0.50:0.95, AP at 0.50 and at 0.75, each in [0, 1]; NaN where there is no box at all.
+    """AP over IoU 0.50:0.95, AP at 0.50 and at 0.75, each in [0, 1]; NaN where there is no box to be found.
 
     Args:
         found: for each image ``boxes`` (n, 4) (x0, y0, x1, y1) pixels, ``scores`` (n,), ``labels`` (n,).
-        truth: for each image ``boxes`` (m, 4) and ``labels`` (m,).
+        truth: for each image ``boxes`` (m, 4), ``labels``, ``iscrowd`` and ``difficult`` (m,). What has ``iscrowd`` set
+            need not be found, and detections that match it and no other box are no false alarms, however many: they
+            match by IoU where ``difficult`` is set, else by the share of the detection that lies in the crowd.
         num_classes: labels count from 0 to one less.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -31,15 +34,28 @@ def coco_ap(
         }
         ground_truth.createIndex()
         results = _annotations(found)
-        if not ground_truth.dataset["annotations"]:
+        if all(annotation["iscrowd"] for annotation in ground_truth.dataset["annotations"]):
             return dict.fromkeys(("ap", "ap50", "ap75"), float("nan"))
         if not results:
             return dict.fromkeys(("ap", "ap50", "ap75"), 0.0)
-        evaluation = COCOeval(ground_truth, ground_truth.loadRes(results), "bbox")
+        evaluation = _Evaluation(ground_truth, ground_truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return dict(zip(("ap", "ap50", "ap75"), map(float, evaluation.stats[:3]), strict=True))
+
+
+class _Evaluation(COCOeval):
+    """To pycocotools whatever is ignored is a crowd; of a difficult object only the overlap is not that of a crowd."""
+
+    def computeIoU(self, imgId: int, catId: int) -> Any:
+        difficult = [truth for truth in self._gts[imgId, catId] if truth["difficult"]]
+        for truth in difficult:
+            truth["iscrowd"] = 0
+        overlaps = super().computeIoU(imgId, catId)
+        for truth in difficult:
+            truth["iscrowd"] = 1
+        return overlaps
 
 
 def _annotations(images: Sequence[dict[str, Tensor]]) -> list[dict]:
@@ -48,9 +64,10 @@ def _annotations(images: Sequence[dict[str, Tensor]]) -> list[dict]:
     for image, target in enumerate(images, start=1):
         boxes = target["boxes"].detach().cpu().double()
         boxes[:, 2:] -= boxes[:, :2]
-        scores = target["scores"].tolist() if "scores" in target else [None] * len(boxes)
-        for box, label, score in zip(boxes.tolist(), target["labels"].tolist(), scores, strict=True):
+        named = {"score": "scores", "iscrowd": "iscrowd", "difficult": "difficult"}
+        columns = {key: target[name].tolist() for key, name in named.items() if name in target}
+        for box, label, *values in zip(boxes.tolist(), target["labels"].tolist(), *columns.values(), strict=True):
             row = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "bbox": box}
-            row |= {"area": box[2] * box[3], "iscrowd": 0} if score is None else {"score": score}
+            row |= {"area": box[2] * box[3]} | dict(zip(columns, values, strict=True))
             annotations.append(row)
     return annotations

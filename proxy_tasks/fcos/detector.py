@@ -8,6 +8,7 @@ from torchvision.models.detection import FCOS
 
 from proxy_tasks.backbones import channels_of_backbone, make_backbone
 from proxy_tasks.fcos.targets import anchors_of, level_sizes
+from proxy_tasks.images import STRIDE
 from search_spaces import Architecture, InputError
 
 __all__ = ["Pyramid", "build_detector", "detections", "parse_width"]
@@ -50,7 +51,7 @@ def build_detector(
     min_size: int = 800,
     max_size: int = 1333,
 ) -> FCOS:
-    """The detector of ``architecture``.
+    """The detector of ``architecture``; it pads its images to multiples of 128 pixels, so that strides are exact.
 
     Args:
         architecture: of any FCOS space.
@@ -72,6 +73,7 @@ def build_detector(
         num_classes,
         min_size=min_size,
         max_size=max_size,
+        size_divisible=STRIDE,
         head=decoder.head,
         score_thresh=SCORE_THRESHOLD,
         nms_thresh=NMS_THRESHOLD,

@@ -1,7 +1,8 @@
 """The FCOS loss on dense targets: static shapes, no loop over images or boxes.
 
-Equal to ``torchvision.models.detection.fcos.FCOSHead.compute_loss`` on the same predictions and boxes. Notation: B
-images, L locations, C classes (foreground only, counted from 0).
+Equal to ``torchvision.models.detection.fcos.FCOSHead.compute_loss`` on the same predictions and boxes, where nothing is
+ignored; locations that are ignored have no loss. Notation: B images, L locations, C classes (foreground only, counted
+from 0).
 """
 
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from proxy_tasks.fcos.targets import DenseTargets
+from proxy_tasks.fcos.targets import IGNORED, DenseTargets
 
 __all__ = ["FCOSLossSums", "fcos_loss_sums"]
 
 EPSILON = 1e-7  # as in torchvision.ops.generalized_box_iou_loss
+SILENT = -1e4  # a logit so far below 0 that its focal loss as background, and the loss's gradient, are exactly 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def fcos_loss_sums(outputs: dict[str, Tensor], targets: DenseTargets, sizes: Ten
         targets: of the same B and L.
         sizes: (L,) the strides in pixels.
     """
-    logits = outputs["cls_logits"].float()
+    logits = outputs["cls_logits"].float().where((targets.labels != IGNORED)[..., None], SILENT)
     foreground = targets.labels >= 0
     classes = torch.arange(logits.shape[-1], device=logits.device)
     one_hot = (targets.labels[..., None] == classes).to(logits.dtype)

@@ -3,8 +3,11 @@
 import dataclasses
 from typing import Any
 
+import torch
+
 from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.fcos.detector import parse_width
+from proxy_tasks.fcos.targets import Locations
 from proxy_tasks.overrides import overridden, require
 from search_spaces import InputError
 
@@ -16,7 +19,8 @@ class FCOSSettings:
     """One proxy task.
 
     Args:
-        crop: side of the square crops, pixels; sizes of interest scale with it.
+        crop: side of the square crops, pixels; sizes of interest scale with it. Networks see crops padded to a multiple
+            of 128.
         batch_size: images in a training step.
         iterations: training steps of a trial.
         learning_rate: Adam's.
@@ -39,7 +43,12 @@ class FCOSSettings:
     pretrain_batch_size: int
     pretrain_learning_rate: float
 
+    def locations(self, device: torch.device) -> Locations:
+        """Where the pyramid looks on such crops, its sizes of interest scaled to them."""
+        return Locations.of(self.crop, self.crop / FULL_SHORT_SIDE, device)
 
+
+FULL_SHORT_SIDE = 800  # the short side that the published sizes of interest are for
 PRESETS = {
     # thesis 7.4.1; the fine-tuning's length is not published: about 50 passes over the 4000 images
     "paper": FCOSSettings(384, 200, 300, 8e-4, 0.9, "64-128", "resnet50", 12000, 16, 2e-4),

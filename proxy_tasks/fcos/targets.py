@@ -3,6 +3,11 @@
 Notation: B images, M boxes an image (padded), L locations over the levels P3..P7, in that order, each row by row.
 Boxes are (x0, y0, x1, y1) in pixels. The assignment is that of ``torchvision.models.detection.FCOS``, with the sizes of
 interest scaled to the input (thesis 7.4.1: "sizes of interest scaled correspondingly").
+
+Inputs are padded to a multiple of 128 pixels (`proxy_tasks.images.detector_input`), so that the levels' strides are
+exactly 8, 16, 32, 64 and 128 pixels. Locations in the padding are background, as torchvision has them. A location that
+answers for no box but lies in a region that evaluation ignores (a crowd, a difficult object) is neither foreground nor
+background.
 """
 
 from collections.abc import Sequence
@@ -13,23 +18,29 @@ from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-__all__ = ["BACKGROUND", "DenseTargets", "Locations", "anchors_of", "assign", "level_sizes", "pad_boxes"]
+from proxy_tasks.images import STRIDE, padded
 
-BACKGROUND = -1
-STRIDES = (8, 16, 32, 64, 128)
+__all__ = ["BACKGROUND", "IGNORED", "DenseTargets", "Locations", "anchors_of", "assign", "level_sizes", "pad_boxes"]
+
+BACKGROUND, IGNORED = -1, -2
+STRIDES = (8, 16, 32, 64, STRIDE)
 CENTER_SAMPLING_RADIUS = 1.5  # strides; torchvision's default, and that of FCOS's center sampling
 
 
 def level_sizes(crop: int) -> tuple[int, ...]:
-    """The side of P3..P7 for a square input of ``crop`` pixels; every stride-2 convolution rounds up."""
-    return tuple(-(-crop // stride) for stride in STRIDES)
+    """The side of P3..P7 for a square crop of ``crop`` pixels, once it is padded."""
+    return tuple(padded(crop) // stride for stride in STRIDES)
 
 
 def anchors_of(crop: int) -> Tensor:
-    """torchvision's anchors for a square input of ``crop`` pixels, (L, 4): a stride wide, one at every location."""
+    """torchvision's anchors for a square crop of ``crop`` pixels, padded; (L, 4): a stride wide, one at every location.
+
+    Anchors are centred on multiples of the stride, from 0, as torchvision has them.
+    """
     generator = AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
     maps = [torch.empty(1, 1, side, side) for side in level_sizes(crop)]
-    (anchors,) = generator(ImageList(torch.empty(1, 3, crop, crop), [(crop, crop)]), maps)
+    whole = torch.empty(1, 3, padded(crop), padded(crop))
+    (anchors,) = generator(ImageList(whole, [(crop, crop)]), maps)
     return anchors
 
 
@@ -52,7 +63,7 @@ class Locations:
 
     @classmethod
     def of(cls, crop: int, size_scale: float = 1.0, device: torch.device | str = "cpu") -> "Locations":
-        """The locations for a square input of ``crop`` pixels.
+        """The locations for a square crop of ``crop`` pixels, those in its padding included.
 
         Args:
             crop: pixels.
@@ -74,9 +85,9 @@ class DenseTargets:
     """What every location should say.
 
     Args:
-        labels: (B, L) int64, the class from 0, or `BACKGROUND`.
-        distances: (B, L, 4) float32, left, top, right, bottom to the box's sides in pixels; zeros for background.
-        centerness: (B, L) float32 in [0, 1] (FCOS, eq. 3); zeros for background.
+        labels: (B, L) int64, the class from 0, `BACKGROUND` or `IGNORED`.
+        distances: (B, L, 4) float32, left, top, right, bottom to the box's sides in pixels; zeros without a class.
+        centerness: (B, L) float32 in [0, 1] (FCOS, eq. 3); zeros without a class.
     """
 
     labels: Tensor
@@ -85,13 +96,21 @@ class DenseTargets:
 
 
 def pad_boxes(targets: Sequence[dict[str, Tensor]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Stacks lists of boxes: (B, M, 4) float32 boxes and (B, M) int64 labels, `BACKGROUND` where there is no box."""
+    """Stacks lists of boxes.
+
+    Args:
+        targets: for each image ``boxes`` (n, 4), ``labels`` (n,) and ``iscrowd`` (n,), 1 for what is ignored.
+        device: where the tensors go.
+
+    Returns:
+        (B, M, 4) float32 boxes; (B, M) int64 labels, `IGNORED` for what is ignored, `BACKGROUND` where there is no box.
+    """
     most = max(1, max(len(target["labels"]) for target in targets))
     boxes = torch.zeros(len(targets), most, 4)
     labels = torch.full((len(targets), most), BACKGROUND)
     for row, target in enumerate(targets):
         boxes[row, : len(target["boxes"])] = target["boxes"]
-        labels[row, : len(target["labels"])] = target["labels"]
+        labels[row, : len(target["labels"])] = target["labels"].where(target["iscrowd"] == 0, IGNORED)
     return boxes.to(device), labels.to(device)
 
 
@@ -100,7 +119,7 @@ def assign(boxes: Tensor, labels: Tensor, locations: Locations) -> DenseTargets:
 
     Args:
         boxes: (B, M, 4) float32.
-        labels: (B, M) int64, `BACKGROUND` marks padding.
+        labels: (B, M) int64, `BACKGROUND` marks padding, `IGNORED` a region that is ignored.
         locations: of the input the boxes are in.
     """
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
@@ -109,14 +128,17 @@ def assign(boxes: Tensor, labels: Tensor, locations: Locations) -> DenseTargets:
         [locations.centers[:, None] - boxes[:, None, :, :2], boxes[:, None, :, 2:] - locations.centers[:, None]], dim=-1
     )
     farthest = distances.amax(dim=-1)
+    inside = distances.amin(dim=-1) > 0
     match = (labels >= 0)[:, None]
-    match = match & (offset < CENTER_SAMPLING_RADIUS * locations.sizes[:, None]) & (distances.amin(dim=-1) > 0)
+    match = match & (offset < CENTER_SAMPLING_RADIUS * locations.sizes[:, None]) & inside
     match = match & (farthest > locations.ranges[:, None, 0]) & (farthest < locations.ranges[:, None, 1])
     areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     # torchvision's arithmetic to the letter (float32, 1e8 as "larger than any box"), so that ties fall alike
     best, index = (match.float() * (1e8 - areas[:, None])).max(dim=-1)
     foreground = best >= 1e-5
-    chosen = labels.gather(1, index).where(foreground, torch.full_like(index, BACKGROUND))
+    ignored = (inside & (labels == IGNORED)[:, None]).any(dim=-1)
+    otherwise = torch.full_like(index, BACKGROUND).masked_fill(ignored, IGNORED)
+    chosen = labels.gather(1, index).where(foreground, otherwise)
     sides = distances.gather(2, index[..., None, None].expand(-1, -1, 1, 4)).squeeze(2)
     sides = sides * foreground[..., None]
     return DenseTargets(chosen, sides, _centerness(sides, foreground))

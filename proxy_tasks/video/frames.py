@@ -3,8 +3,7 @@
 Every frame is stored once, however many sequences it is part of; a sequence is three numbers of frames.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -12,16 +11,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from proxy_tasks.cache import cache_key, open_cache
+from proxy_tasks.cache import cache_key
 from proxy_tasks.data.video.base import VOID, VideoDataset
 from proxy_tasks.images import PADDING, normalise
-from proxy_tasks.rows import BUILD_BATCH, Rows, stored, write_arrays
+from proxy_tasks.rows import BUILD_BATCH, CachedRows, Site, batched, stored
 from proxy_tasks.video.network import StaticSegmenter
 
 __all__ = ["Frames", "StaticOutputs", "shrunk"]
 
 MAPS = ("C3", "C4", "C5", "dec")
-Counted = Callable[[int, int], None]
 
 
 def shrunk(labels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -29,53 +27,44 @@ def shrunk(labels: Tensor, size: tuple[int, int]) -> Tensor:
     return F.resize(labels, list(size), interpolation=InterpolationMode.NEAREST_EXACT)
 
 
-class Frames:
-    """Every frame once reduced and cropped, with its labels, memory-mapped.
+class Frames(CachedRows):
+    """Every frame once reduced and cropped, with its labels.
 
     Args:
         data: the frames.
         long_side: pixels; larger frames are reduced to it.
         crop: height and width, placed once a clip by the seed; less where all frames are smaller.
         seed: draws the places.
-        root: the cache directory.
-        progress: called with the number of frames done and their total.
+        site: where they are kept.
     """
 
-    def __init__(
-        self, data: VideoDataset, long_side: int, crop: tuple[int, int], seed: int, root: Path, progress: Counted
-    ):
+    def __init__(self, data: VideoDataset, long_side: int, crop: tuple[int, int], seed: int, site: Site):
         sizes = np.array([_reduced(data.size(index), long_side) for index in range(len(data))])
         self.size = tuple(int(side) for side in np.minimum(sizes.max(axis=0), crop))
-        self.key = cache_key(data=data.fingerprint, long_side=long_side, crop=crop, seed=seed)
-        self._cache = open_cache(
-            root, "frames", self.key, lambda place: self._write(place, data, sizes, seed, progress)
-        )
-
-    def __len__(self) -> int:
-        return len(self._cache["images"])
-
-    def images(self, indices: np.ndarray) -> Tensor:
-        """(B, 3, H, W) uint8, channels last in memory."""
-        return torch.from_numpy(self._cache["images"][indices]).permute(0, 3, 1, 2)
-
-    def labels(self, indices: np.ndarray) -> Tensor:
-        """(B, H, W) uint8."""
-        return torch.from_numpy(self._cache["labels"][indices])
-
-    def _write(self, place: Path, data: VideoDataset, sizes: np.ndarray, seed: int, progress: Counted) -> None:
-        def rows() -> Iterator[Mapping[str, Tensor]]:
-            done = 0
-            for number, clip in enumerate(data.clips):
-                corner = np.random.default_rng([seed, number]).random(2)  # as shares of the room there is
-                for index in clip:
-                    yield self._row(data, index, tuple(sizes[index]), corner)
-                    done += 1
-                    progress(done, len(data))
-
+        clips = np.repeat(np.arange(len(data.clips)), [len(clip) for clip in data.clips])
         assert [index for clip in data.clips for index in clip] == list(range(len(data))), (
             "frames in their clips' order"
         )
-        write_arrays(place, len(data), rows())
+
+        def row(indices: np.ndarray) -> dict[str, Tensor]:
+            (index,) = indices
+            corner = np.random.default_rng([seed, clips[index]]).random(2)  # as shares of the room there is
+            return self._row(data, int(index), tuple(sizes[index]), corner)
+
+        key = cache_key(data=data.fingerprint, long_side=long_side, crop=crop, seed=seed)
+        counted = site.counted("reducing the frames")
+        super().__init__(site, "frames", key, lambda: batched(len(data), 1, row, counted))
+
+    def __len__(self) -> int:
+        return len(self["images"])
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """(B, 3, H, W) uint8 on the CPU, channels last in memory."""
+        return torch.from_numpy(self["images"][indices]).permute(0, 3, 1, 2)
+
+    def labels(self, indices: np.ndarray) -> Tensor:
+        """(B, H, W) uint8 on the CPU."""
+        return torch.from_numpy(self["labels"][indices])
 
     def _row(self, data: VideoDataset, index: int, size: tuple[int, int], corner: np.ndarray) -> dict[str, Tensor]:
         image = F.resize(data.image(index), list(size), antialias=True)
@@ -98,55 +87,34 @@ def _reduced(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     return height, width
 
 
-class StaticOutputs:
+class StaticOutputs(CachedRows):
     """C3, C4, C5 and ``dec`` of every frame, and its labels at their stride, as the trained static network gives them.
 
     Args:
         frames: the images.
-        network: trained; used, in eval mode, only where the cache has to be built.
+        network: trained, on the site's device; used, in eval mode, only where the cache has to be built.
         network_hash: of its weights.
-        root: the cache directory.
-        device: where batches go.
-        progress: called with the number of frames done and their total.
+        site: where they are kept.
     """
 
-    def __init__(
-        self,
-        frames: Frames,
-        network: StaticSegmenter,
-        network_hash: str,
-        root: Path,
-        device: torch.device,
-        progress: Counted,
-    ):
-        self.key = cache_key(frames=frames.key, network=network_hash, maps=MAPS, dtype="float16")
-        cache = open_cache(
-            root, "video", self.key, lambda place: _write_outputs(place, frames, network, device, progress)
-        )
-        self._rows = Rows(cache, device)
+    def __init__(self, frames: Frames, network: StaticSegmenter, network_hash: str, site: Site):
+        def compute() -> Iterator[Mapping[str, Tensor]]:
+            network.eval()
 
-    def maps(self, names: tuple[str, ...], indices: np.ndarray) -> dict[str, Tensor]:
-        """Maps of these frames by name, (B, C, ·, ·) float32, channels last."""
-        return self._rows.maps(names, indices)
+            @torch.inference_mode()
+            def rows(indices: np.ndarray) -> dict[str, Tensor]:
+                features = network.body(normalise(frames.images(indices).to(site.device)))
+                maps = {**features, "dec": network.decoder(features)["dec"]}
+                height, width = maps["dec"].shape[-2:]
+                small = shrunk(frames.labels(indices), (height, width))
+                return {name: stored(name, maps[name]) for name in MAPS} | {"small_labels": small}
+
+            counted = site.counted("computing the static network's outputs")
+            return batched(len(frames), BUILD_BATCH, rows, counted)
+
+        key = cache_key(frames=frames.key, network=network_hash, maps=MAPS, dtype="float16")
+        super().__init__(site, "video", key, compute)
 
     def labels(self, indices: np.ndarray) -> Tensor:
         """The labels of these frames at the size of ``dec``, (B, h, w) int64."""
-        return self._rows("small_labels", indices).long()
-
-
-@torch.inference_mode()
-def _write_outputs(
-    place: Path, frames: Frames, network: StaticSegmenter, device: torch.device, progress: Counted
-) -> None:
-    network.eval()
-
-    def batch(start: int) -> dict[str, Tensor]:
-        indices = np.arange(start, min(start + BUILD_BATCH, len(frames)))
-        features = network.body(normalise(frames.images(indices).to(device)))
-        maps = {**features, "dec": network.decoder(features)["dec"]}
-        height, width = maps["dec"].shape[-2:]
-        small = shrunk(frames.labels(indices), (height, width))
-        progress(start + len(indices), len(frames))
-        return {name: stored(name, maps[name]) for name in MAPS} | {"small_labels": small}
-
-    write_arrays(place, len(frames), map(batch, range(0, len(frames), BUILD_BATCH)))
+        return self.rows("small_labels", indices).long()

@@ -30,7 +30,7 @@ class Side:
     @property
     def void(self) -> bool:
         """Whether no pixel of a frame after the first has a class, at the size of ``dec``."""
-        return bool((self.outputs.labels(self.sequences[:, 1:].reshape(-1)) == VOID).all())
+        return bool((self.outputs["small_labels"][self.sequences[:, 1:].reshape(-1)] == VOID).all())
 
     def unrolled(self, cell: nn.Module, classifier: nn.Module, rows: np.ndarray) -> Iterator[Tensor]:
         """Class scores (B, C, h, w) of every frame after the first, the cell's output being the next frame's ``dec``.

@@ -11,7 +11,7 @@ from proxy_tasks.backbones import state_hash
 from proxy_tasks.cache import cache_key
 from proxy_tasks.images import normalise
 from proxy_tasks.task import Progress, TaskOptions
-from proxy_tasks.training import flips, train_one_cycle
+from proxy_tasks.training import Schedule, flips, train_one_cycle
 from proxy_tasks.video.frames import Frames
 from proxy_tasks.video.loss import cross_entropy
 from proxy_tasks.video.network import StaticSegmenter, build_segmenter, upsample
@@ -109,13 +109,7 @@ def _train(
         height, width = labels.shape[-2:]
         return cross_entropy(upsample(network(normalise(images)), (height, width)), labels)
 
-    train_one_cycle(
-        network,
-        learned,
-        settings.pretrain_batch_size,
-        settings.pretrain_iterations,
-        settings.pretrain_learning_rate,
-        options.seed,
-        loss,
-        partial(progress, "training the static network"),
+    schedule = Schedule(
+        settings.pretrain_batch_size, settings.pretrain_iterations, settings.pretrain_learning_rate, options.seed
     )
+    train_one_cycle(network, learned, schedule, loss, partial(progress, "training the static network"))

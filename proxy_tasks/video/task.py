@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VideoDataset
+from proxy_tasks.rows import Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.video.frames import Frames, StaticOutputs
 from proxy_tasks.video.network import Following, VideoSegmenter, build_segmenter
 from proxy_tasks.video.preparing import Prepared, Side
 from proxy_tasks.video.settings import video_settings
 from proxy_tasks.video.split import split
-from proxy_tasks.video.static_network import StaticNetwork, static_network
+from proxy_tasks.video.static_network import static_network
 from proxy_tasks.video.training import score, train_cell
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.parts.complexity import count
@@ -79,16 +80,19 @@ class VideoTask(ProxyTask):
                 f"{data.root}: meta-train and meta-val need a sequence of {data.sequence_length} frames each that share"
                 f" no frame, but the train set has only {len(data.sequences())} sequence(s)"
             )
-        crops = self._frames(meta_train, (settings.crop_height, settings.crop_width), progress)
-        whole = self._frames(meta_val, (settings.long_side, settings.long_side), progress)
+        site = Site(self.options.cache_root, self.device, progress)
+        crops = Frames(
+            meta_train, settings.long_side, (settings.crop_height, settings.crop_width), self.options.seed, site
+        )
+        whole = Frames(meta_val, settings.long_side, (settings.long_side,) * 2, self.options.seed, site)
         learned = np.flatnonzero(meta_train.annotated)
         static = static_network(crops, learned, len(data.classes), settings, self.options, progress)
         self._prepared = Prepared(
             data.fingerprint,
             data.classes,
             static,
-            Side(crops, self._outputs(crops, static, progress), meta_train.sequences()),
-            Side(whole, self._outputs(whole, static, progress), meta_val.sequences()),
+            Side(crops, StaticOutputs(crops, static.network, static.hash, site), meta_train.sequences()),
+            Side(whole, StaticOutputs(whole, static.network, static.hash, site), meta_val.sequences()),
         )
         if self.prepared.meta_val.void:
             raise InputError(
@@ -101,20 +105,18 @@ class VideoTask(ProxyTask):
                 " more data"
             )
 
-    def _frames(self, data: VideoDataset, crop: tuple[int, int], progress: Progress) -> Frames:
-        options = self.options
-        counted = partial(progress, "reducing the frames")
-        return Frames(data, self.settings.long_side, crop, options.seed, options.cache_root, counted)
-
-    def _outputs(self, frames: Frames, static: StaticNetwork, progress: Progress) -> StaticOutputs:
-        counted = partial(progress, "computing the static network's outputs")
-        return StaticOutputs(frames, static.network, static.hash, self.options.cache_root, self.device, counted)
-
     @property
     def prepared(self) -> Prepared:
         """What `prepare` left."""
         assert self._prepared is not None, "prepare comes first"
         return self._prepared
+
+    def release(self) -> None:
+        """Frees what the static network and its outputs take of the device."""
+        prepared = self.prepared
+        prepared.static.network.cpu()
+        for side in (prepared.meta_train, prepared.meta_val):
+            side.outputs.release()
 
     def fingerprints(self) -> dict[str, str]:
         """Data, static network and the caches of its outputs."""
@@ -135,6 +137,7 @@ class VideoTask(ProxyTask):
         begin, prepared = time.perf_counter(), self.prepared
         seed = self.options.seed if seed is None else seed
         complexity = self.complexity(architecture)
+        prepared.static.network.to(self.device)  # where it was released
         cell, classifier = self.build(architecture, seed), prepared.static.network.decoder.classifier
         outputs = partial(prepared.meta_val.unrolled, cell, classifier)
         for step, steps in train_cell(cell, classifier, prepared.meta_train, self.settings, seed):
@@ -148,7 +151,8 @@ class VideoTask(ProxyTask):
 
     def baseline(self) -> dict[str, float]:
         """The metrics of the static network itself on meta-val, frame by frame."""
-        return self._score(partial(self.prepared.meta_val.per_frame, self.prepared.static.network.decoder.classifier))
+        static = self.prepared.static.network.to(self.device)  # where it was released
+        return self._score(partial(self.prepared.meta_val.per_frame, static.decoder.classifier))
 
     def _score(self, outputs: Callable[[np.ndarray], Iterator[Tensor]]) -> dict[str, float]:
         """The metrics on meta-val, with no more pixels at a time than in a training step."""

@@ -22,6 +22,13 @@ from search_spaces.space import Architecture
 __all__ = ["FCOSHead", "SearchedHead", "StandardHead", "Tower"]
 
 
+MOST = 11.0
+"""The largest exponent of a box distance. e^11 = 59874 strides are beyond any image, and finite in float16 too.
+
+Without a bound one infinite distance at a background location makes all gradients NaN: infinity times its weight, 0.
+"""
+
+
 class Tower(nn.Module):
     """Layers in sequence, each shared by all pyramid levels or, given as a `ModuleList`, one for every level."""
 
@@ -39,8 +46,8 @@ class Tower(nn.Module):
 class FCOSHead(fcos.FCOSHead):
     """An FCOS head around towers of any structure, to be used inside `torchvision.models.detection.FCOS`.
 
-    Unlike torchvision's: box distances are exp(scale · prediction) with a learned scale per level, centerness is on the
-    classification tower. ``compute_loss`` is torchvision's.
+    Unlike torchvision's: box distances are exp(scale · prediction) with a learned scale per level, the exponent at most
+    `MOST`; centerness is on the classification tower. ``compute_loss`` is torchvision's.
 
     Args:
         tower: makes a tower; called for classification and for regression, whose weights are separate.
@@ -72,7 +79,7 @@ class FCOSHead(fcos.FCOSHead):
             logits.append(_by_location(self.cls_logits(cls_features)))
             centerness.append(_by_location(self.bbox_ctrness(cls_features)))
             distances = self.bbox_reg(self.box_tower(features, level))
-            boxes.append(_by_location(torch.exp(self.scales[level] * distances)))
+            boxes.append(_by_location(torch.exp((self.scales[level] * distances).clamp(max=MOST))))
         outputs = {"cls_logits": logits, "bbox_regression": boxes, "bbox_ctrness": centerness}
         return {name: torch.cat(parts, dim=1) for name, parts in outputs.items()}
 

@@ -61,6 +61,9 @@ class ToyTask(ProxyTask):
         if self.overrides.get("bad"):
             raise InputError("toys.xml, line 3: the toy is broken")
 
+    def release(self):
+        """Holds nothing."""
+
     def fingerprints(self):
         return {"data": "toys"}
 

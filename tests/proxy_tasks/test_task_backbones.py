@@ -59,6 +59,37 @@ def test_its_own_weights_are_taken(tmp_path):
     assert state_hash(make_backbone("tiny", str(tmp_path / "tiny.pt"))) == state_hash(backbone)
 
 
+def renamed(state, before):
+    return {before + name: value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"model": renamed(state, "backbone.body."), "epoch": 3},
+        lambda state: {"state_dict": renamed(state, "module.backbone.body.")},
+        lambda state: {"state_dict": {"model": renamed(state, "module.")}},
+    ],
+)
+def test_the_backbone_of_a_detectors_checkpoint_is_taken(tmp_path, wrap):
+    torch.manual_seed(2)
+    detector = torchvision.models.detection.fcos_resnet50_fpn(weights=None, weights_backbone=None)
+    body = detector.backbone.body.state_dict()
+    others = renamed({"fpn.weight": torch.zeros(3), "conv1.weight": torch.zeros(1)}, "head.")
+    torch.save(wrap(body | others), tmp_path / "fcos.pth")
+    backbone = make_backbone("resnet50", str(tmp_path / "fcos.pth"))
+    assert all(torch.equal(value, body[name]) for name, value in backbone.state_dict().items() if name in body)
+
+
+def test_all_of_torchvisions_detectors_have_a_backbone_to_take(tmp_path):
+    for name in ("fcos_resnet50_fpn", "retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn"):
+        with torch.device("meta"):
+            detector = torchvision.models.get_model(name, weights=None, weights_backbone=None)
+            own = make_backbone("resnet50", "none", frozen=True)
+        names = {key for key in own.state_dict() if not key.endswith("num_batches_tracked")}
+        assert {f"backbone.body.{key}" for key in names} <= set(detector.state_dict())
+
+
 class Payload:
     def __reduce__(self):
         return (print, ("this must never run",))

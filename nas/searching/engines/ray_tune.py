@@ -25,6 +25,8 @@ try:
 except ImportError as error:
     raise InputError(f'--workers needs Ray Tune: pip install "ray[tune]", or use --workers 0 ({error})') from error
 
+from nas.searching.engines.residence import sharing
+
 __all__ = ["connected", "run"]
 
 # Read by Ray as it starts: no telemetry, no copies of results, no notices, Ctrl-C left to us, no change of directory.
@@ -181,8 +183,11 @@ def run(
     gpus = _gpus(workers, gpus_per_worker, device)
     adapter = _Adapter(loop)
     threads = _threads(workers)
-    trainable = tune.with_parameters(_Worker, make_task=make_task, fingerprints=fingerprints, threads=threads)
-    with tempfile.TemporaryDirectory(prefix="nas-search-", ignore_cleanup_errors=True) as storage:
+    with (
+        sharing(make_task, device) as making,
+        tempfile.TemporaryDirectory(prefix="nas-search-", ignore_cleanup_errors=True) as storage,
+    ):
+        trainable = tune.with_parameters(_Worker, make_task=making, fingerprints=fingerprints, threads=threads)
         tune.run(
             tune.with_resources(trainable, {"cpu": threads, "gpu": gpus}),
             search_alg=adapter,

@@ -54,8 +54,10 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]], ABC):
 
         Returns:
             the image, uint8 (3, H, W), RGB; and the target: ``boxes`` float32 (n, 4), ``labels`` int64 (n,) from 0,
-            ``iscrowd`` int64 (n,), 1 for an object that evaluation must ignore (never in a training set), ``image_id``
-            int, unique in the dataset; sets with masks add ``masks`` uint8 (n, H, W). An image may have no object.
+            ``iscrowd`` int64 (n,), 1 for an object that training and evaluation ignore: it is neither to be found nor
+            a false alarm when found; ``difficult`` int64 (n,), 1 where such an object is a single one (VOC), 0 where it
+            is a crowd (COCO); ``image_id`` int, unique in the dataset; sets with masks add ``masks`` uint8 (n, H, W).
+            An image may have no object.
 
         Raises:
             InputError: the image cannot be decoded.

@@ -21,11 +21,11 @@ class COCO(FileDataset):
 
     The images of ``instances_train2017.json`` lie in ``train2017/``, ``images/train2017/`` or ``images/``, the first
     that exists. Boxes in the file are ``x, y, width, height``, counted from 0. Labels are positions in ``categories``
-    sorted by id. Crowd regions are left out of the training set and marked in the test set. An image's ``image_id``
-    is its COCO id.
+    sorted by id. Crowd regions are marked as ignored. An image's ``image_id`` is its COCO id.
     """
 
     layout = "COCO"
+    crowds = True
     looks_for = "annotations/instances_*.json"
 
     @classmethod

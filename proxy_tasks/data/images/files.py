@@ -32,7 +32,7 @@ class ObjectAnnotation:
     Args:
         box: x1, y1, x2, y2 in pixels, half-open, unchecked.
         label: position in the dataset's classes.
-        ignore: evaluation must ignore it (crowd, difficult); dropped from training sets.
+        ignore: evaluation must ignore it (crowd, difficult), and so must training.
         place: file, number and the box as it is written there; messages begin with it.
     """
 
@@ -77,7 +77,7 @@ class FileDataset(DetectionDataset):
 
     Args:
         root: the folder.
-        subset: ``"train"`` or ``"test"``. A training set leaves out the objects that evaluation ignores.
+        subset: ``"train"`` or ``"test"``.
         skip_bad_boxes: drop boxes outside their image or of no area, with one warning, instead of refusing the data. A
             box that reaches over the border by no more than one pixel is clipped and is never bad.
 
@@ -87,13 +87,15 @@ class FileDataset(DetectionDataset):
 
     looks_for: str
     """The files by which the layout is recognised, in words, for messages."""
+    crowds = False
+    """Whether an object to be ignored is a region of many (COCO's crowds), not a single one (VOC's difficult)."""
 
     def __init__(self, root: str | Path, subset: str = "train", skip_bad_boxes: bool = False):
         self.root, self.subset = str(root), check_subset(subset)
         classes, annotations = self.read(Path(root), subset)
         self.classes = tuple(classes)
         bad: list[str] = []
-        self._records = [_check(annotation, subset, skip_bad_boxes, bad) for annotation in annotations]
+        self._records = [_check(annotation, skip_bad_boxes, bad) for annotation in annotations]
         if not self._records:
             raise InputError(f"{root}: its {subset} set has no images; a dataset needs at least one")
         if not self.box_count:
@@ -113,8 +115,8 @@ class FileDataset(DetectionDataset):
 
     @property
     def box_count(self) -> int:
-        """The number of boxes in all images."""
-        return sum(len(record.boxes) for record in self._records)
+        """The number of boxes in all images, without those that are ignored."""
+        return sum(int((record.ignore == 0).sum()) for record in self._records)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -125,6 +127,7 @@ class FileDataset(DetectionDataset):
             "boxes": torch.tensor(record.boxes),
             "labels": torch.tensor(record.labels),
             "iscrowd": torch.tensor(record.ignore),
+            "difficult": torch.tensor(record.ignore * (not self.crowds)),
             "image_id": record.image_id,
         }
         return decode_image(record.path, record.size), target
@@ -144,7 +147,7 @@ class FileDataset(DetectionDataset):
         return digest.hexdigest()
 
 
-def _check(annotation: Annotation, subset: str, skip_bad_boxes: bool, bad: list[str]) -> _Record:
+def _check(annotation: Annotation, skip_bad_boxes: bool, bad: list[str]) -> _Record:
     """Checks the image's header and its boxes; what is skipped is appended to ``bad``."""
     size, file_bytes = _header(annotation)
     kept, boxes = [], []
@@ -157,7 +160,7 @@ def _check(annotation: Annotation, subset: str, skip_bad_boxes: bool, bad: list[
             )
         if fault:
             bad.append(f"{thing.place} {fault}")
-        elif not (thing.ignore and subset == "train"):
+        else:
             kept.append(thing)
             boxes.append(box)
     return _Record(

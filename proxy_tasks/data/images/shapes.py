@@ -114,6 +114,7 @@ class Shapes(DetectionDataset):
             "boxes": _boxes(masks),
             "labels": torch.from_numpy(labels),
             "iscrowd": torch.zeros(len(labels), dtype=torch.int64),
+            "difficult": torch.zeros(len(labels), dtype=torch.int64),
             "image_id": number,
             "masks": torch.from_numpy(masks),
         }

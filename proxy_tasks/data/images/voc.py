@@ -29,10 +29,9 @@ class PascalVOC(FileDataset):
     an image of the test set. So VOC 2012, which has no public test set, gives its train set and its val set.
 
     Coordinates in the files count pixels from 1 and include the last one: the box is ``xmin - 1, ymin - 1, xmax,
-    ymax``, and ``xmin == xmax`` is a box one pixel wide. Difficult objects are left out of the training set and
-    marked in the test set. The classes are those of ``classes.txt`` or ``labels.txt`` in the folder, one a line; else
-    VOC's twenty in the official order, if no other occurs; else the names that occur in any subset, sorted. An
-    image's ``image_id`` is its position.
+    ymax``, and ``xmin == xmax`` is a box one pixel wide. Difficult objects are marked as ignored. The classes are those
+    of ``classes.txt`` or ``labels.txt`` in the folder, one a line; else VOC's twenty in the official order, if no other
+    occurs; else the names that occur in any subset, sorted. An image's ``image_id`` is its position.
     """
 
     layout = "Pascal VOC"

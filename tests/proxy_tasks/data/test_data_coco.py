@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO as Reference
@@ -63,16 +64,21 @@ def test_labels_follow_the_ids_not_the_file(edit_coco):
 
 
 def test_crowds(coco, edit_coco):
-    before = open_dataset(coco).box_count
+    before = open_dataset(coco)
     edit_coco(lambda content: content["annotations"][0].update(iscrowd=1))
-    assert open_dataset(coco).box_count == before - 1
+    train = open_dataset(coco)
+    assert train.box_count == before.box_count - 1
+    assert train.fingerprint != before.fingerprint
     shutil.copy(coco / "annotations" / "instances_train2017.json", coco / "annotations" / "instances_val2017.json")
     shutil.rmtree(coco / "val2017")
-    (coco / "train2017").rename(coco / "images")
+    shutil.copytree(coco / "train2017", coco / "images")
     test = open_dataset(coco, "test")
-    assert test.box_count == before
-    assert test[0][1]["iscrowd"][0] == 1
-    assert sum(int(target["iscrowd"].sum()) for _, target in test) == 1
+    for dataset in (train, test):
+        assert dataset.box_count == before.box_count - 1
+        assert dataset[0][1]["iscrowd"][0] == 1
+        assert torch.equal(dataset[0][1]["boxes"], before[0][1]["boxes"])
+        assert sum(int(target["iscrowd"].sum()) for _, target in dataset) == 1
+        assert not any(target["difficult"].any() for _, target in dataset)
 
 
 @pytest.mark.parametrize("folder", ["images", "images/train2017"])

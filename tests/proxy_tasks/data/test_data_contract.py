@@ -52,8 +52,10 @@ def test_items(opened, name, subset):
         assert image.is_contiguous()
         assert target["boxes"].dtype == torch.float32
         assert target["boxes"].shape == (n, 4)
-        assert target["labels"].dtype == target["iscrowd"].dtype == torch.int64
-        assert target["labels"].shape == target["iscrowd"].shape == (n,)
+        for name in ("labels", "iscrowd", "difficult"):
+            assert target[name].dtype == torch.int64
+            assert target[name].shape == (n,)
+        assert (target["difficult"] <= target["iscrowd"]).all()
         assert type(target["image_id"]) is int
         assert ((target["labels"] >= 0) & (target["labels"] < len(dataset.classes))).all()
         x1, y1, x2, y2 = target["boxes"].unbind(1)

@@ -81,10 +81,18 @@ def test_difficult_objects(voc, edit):
     before = {subset: open_dataset(voc, subset).box_count for subset in ("train", "test")}
     for name in ("a000", "a006"):
         edit(voc / "Annotations" / f"{name}.xml", "<difficult>0", "<difficult>1")
-    assert open_dataset(voc).box_count == before["train"] - 1
-    test = open_dataset(voc, "test")
-    assert test.box_count == before["test"]
-    assert test[0][1]["iscrowd"].tolist() == [1] + [0] * (len(test[0][1]["labels"]) - 1)
+    for subset in ("train", "test"):
+        dataset = open_dataset(voc, subset)
+        assert dataset.box_count == before[subset] - 1
+        expected = [1] + [0] * (len(dataset[0][1]["labels"]) - 1)
+        assert dataset[0][1]["iscrowd"].tolist() == dataset[0][1]["difficult"].tolist() == expected
+
+
+def test_a_set_with_nothing_but_difficult_objects(voc, edit):
+    for path in (voc / "Annotations").glob("*.xml"):
+        path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+    with pytest.raises(InputError, match=r"its train set has 6 images and not one box; it needs at least one"):
+        open_dataset(voc)
 
 
 def test_class_names(tmp_path):

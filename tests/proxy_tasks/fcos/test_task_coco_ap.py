@@ -8,15 +8,21 @@ import torch
 from proxy_tasks.fcos.average_precision import coco_ap
 
 
-def truth(*boxes, labels=None):
+def boxes_of(boxes, labels):
     return {
         "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         "labels": torch.tensor(labels or [0] * len(boxes)),
     }
 
 
+def truth(*boxes, labels=None, ignored="", difficult=""):
+    """``ignored`` and ``difficult`` have a 1 for each such box."""
+    marks = (torch.tensor([int(mark) for mark in text or "0" * len(boxes)]).long() for text in (ignored, difficult))
+    return boxes_of(boxes, labels) | dict(zip(("iscrowd", "difficult"), marks, strict=True))
+
+
 def found(*boxes, scores, labels=None):
-    return truth(*boxes, labels=labels) | {"scores": torch.tensor(scores, dtype=torch.float32)}
+    return boxes_of(boxes, labels) | {"scores": torch.tensor(scores, dtype=torch.float32)}
 
 
 BOX, OTHER = (10.0, 10.0, 50.0, 60.0), (60.0, 5.0, 90.0, 95.0)

@@ -95,6 +95,18 @@ def test_detections_are_torchvisions():
         torch.testing.assert_close(found[name], value)
 
 
+def test_strides_are_exact_on_images_of_any_size():
+    detector = small().eval()
+    with torch.inference_mode():
+        images, _ = detector.transform([torch.rand(3, 90, 150), torch.rand(3, 70, 60)])
+        maps = list(detector.backbone(images.tensors).values())
+        anchors = detector.anchor_generator(images, maps)[0]
+    centers = ((anchors[:, :2] + anchors[:, 2:]) / 2).split([x.shape[-2] * x.shape[-1] for x in maps])
+    for stride, found in zip((8, 16, 32, 64, 128), centers, strict=True):
+        lines = (torch.arange(0, side, stride).float() for side in images.tensors.shape[-2:])
+        assert torch.equal(found, torch.cartesian_prod(*lines).flip(1))
+
+
 def test_widths():
     assert parse_width("128-256") == (128, 256)
     assert parse_width(64) == (64, 64)

@@ -10,6 +10,7 @@ from video_sets import Noise
 
 from proxy_tasks.data.video.base import VOID
 from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
+from proxy_tasks.rows import Site
 from proxy_tasks.task import Diverged
 from proxy_tasks.video import frames as video_frames
 from proxy_tasks.video.frames import Frames, StaticOutputs, shrunk
@@ -17,7 +18,7 @@ from proxy_tasks.video.network import build_segmenter
 from search_spaces import Architecture
 
 
-def nothing(done, total):
+def nothing(what, done, total):
     pass
 
 
@@ -44,7 +45,7 @@ def data():
 
 
 def frames_of(data, tmp_path, long_side=64, crop=(36, 50), seed=0):
-    return Frames(data, long_side, crop, seed, tmp_path, nothing)
+    return Frames(data, long_side, crop, seed, Site(tmp_path, torch.device("cpu"), nothing))
 
 
 def reduced_slowly(data, index, long_side=64):
@@ -138,7 +139,7 @@ def network():
 
 
 def outputs_of(frames, network, tmp_path):
-    return StaticOutputs(frames, network, "hash", tmp_path, torch.device("cpu"), nothing)
+    return StaticOutputs(frames, network, "hash", Site(tmp_path, torch.device("cpu"), nothing))
 
 
 def test_outputs_are_those_of_the_static_network_frame_by_frame(data, network, tmp_path):

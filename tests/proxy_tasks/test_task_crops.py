@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy_tasks.fcos.crops import MINIMUM_SIDE, Crops, crop_image
+from proxy_tasks.crops import MINIMUM_SIDE, OBJECTS, Crops, crop_image
+from proxy_tasks.rows import Site
 
 
 class Blocks:
@@ -28,7 +29,8 @@ class Blocks:
         image = torch.zeros(3, height, width, dtype=torch.uint8)
         x0, y0, x1, y1 = box
         image[:, y0:y1, x0:x1] = 255
-        return image, {"boxes": torch.tensor([box], dtype=torch.float32), "labels": torch.tensor([0])}
+        target = {"boxes": torch.tensor([box], dtype=torch.float32), "labels": torch.tensor([0])}
+        return image, target | {"iscrowd": torch.tensor([index % 2]), "difficult": torch.tensor([index // 2])}
 
 
 @settings(max_examples=60, deadline=None)
@@ -59,7 +61,7 @@ def test_boxes_follow_the_pixels(height, width, corner, side, crop, seed):
 def test_an_image_without_boxes():
     image, target = crop_image(
         torch.zeros(3, 60, 80, dtype=torch.uint8),
-        {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
+        {name: torch.zeros(0, 4) if name == "boxes" else torch.zeros(0, dtype=torch.int64) for name in OBJECTS},
         32,
         np.random.default_rng(0),
     )
@@ -71,14 +73,16 @@ def test_an_image_without_boxes():
 def test_what_is_stored_is_what_was_cropped(tmp_path):
     dataset = Blocks([(50, 70, (5, 5, 30, 40)), (64, 64, (0, 0, 10, 60)), (90, 45, (20, 30, 40, 80))])
     steps = []
-    crops = Crops(dataset, 32, seed=3, root=tmp_path, progress=lambda *n: steps.append(n))
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    site = Site(tmp_path, torch.device("cpu"), lambda *n: steps.append(n))
+    crops = Crops(dataset, 32, 3, site)
+    assert steps == [("cropping the images", done, 3) for done in (1, 2, 3)]
     for index in range(3):
         image, target = crop_image(*dataset[index], 32, np.random.default_rng([3, index]))
         assert torch.equal(crops.images(np.array([index]))[0], image)
-        assert torch.equal(crops.target(index)["boxes"], target["boxes"])
-        assert torch.equal(crops.target(index)["labels"], target["labels"])
+        assert set(crops.target(index)) == set(target)
+        assert all(torch.equal(crops.target(index)[name], value) for name, value in target.items())
+    assert [int(crops.target(index)["iscrowd"]) for index in range(3)] == [0, 1, 0]
     assert crops.images(np.array([2, 0])).is_contiguous(memory_format=torch.channels_last)
-    assert Crops(dataset, 32, seed=3, root=tmp_path, progress=lambda *n: steps.append(n)).key == crops.key
+    assert Crops(dataset, 32, 3, site).key == crops.key
     assert len(steps) == 3  # nothing was cropped again
-    assert Crops(dataset, 32, seed=4, root=tmp_path, progress=lambda *n: None).key != crops.key
+    assert Crops(dataset, 32, 4, site).key != crops.key

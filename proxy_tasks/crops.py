@@ -1,0 +1,81 @@
+"""Fixed crops: every image once resized and cropped, by the seed, and kept with its boxes.
+
+The proxy task never augments, so that features can be cached (thesis 7.4.1: short side 384, crops of 384 x 384).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+from torchvision.tv_tensors import BoundingBoxes
+
+from proxy_tasks.cache import cache_key
+from proxy_tasks.data import DetectionDataset
+from proxy_tasks.rows import CachedRows, Site, batched
+
+__all__ = ["Crops", "crop_image"]
+
+MINIMUM_SIDE = 2.0  # pixels; what is left of a box after cropping must be this wide and high to count
+OBJECTS = ("boxes", "labels", "iscrowd", "difficult")  # arrays of one row an object, the others have one an image
+
+
+def crop_image(
+    image: Tensor, target: dict[str, Any], crop: int, rng: np.random.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Resizes the short side to ``crop`` and takes a crop of ``crop`` x ``crop`` pixels, placed by ``rng``.
+
+    Args:
+        image: (3, H, W) uint8.
+        target: ``boxes`` (n, 4) float32 (x0, y0, x1, y1) pixels; ``labels``, ``iscrowd`` and ``difficult`` (n,) int64.
+        crop: pixels.
+        rng: draws the place.
+
+    Returns:
+        (3, crop, crop) uint8 and the target with the objects that are still seen, boxes clipped.
+    """
+    height, width = image.shape[-2:]
+    scale = crop / min(height, width)
+    size = [max(crop, round(height * scale)), max(crop, round(width * scale))]
+    top, left = int(rng.integers(size[0] - crop + 1)), int(rng.integers(size[1] - crop + 1))
+    boxes = BoundingBoxes(target["boxes"], format="XYXY", canvas_size=(height, width))
+    image = F.crop(F.resize(image, size, antialias=True), top, left, crop, crop)
+    boxes = F.clamp_bounding_boxes(F.crop(F.resize(boxes, size), top, left, crop, crop)).as_subclass(Tensor)
+    seen = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= MINIMUM_SIDE if len(boxes) else torch.zeros(0, dtype=torch.bool)
+    return image, {name: (boxes.float() if name == "boxes" else target[name])[seen] for name in OBJECTS}
+
+
+class Crops(CachedRows):
+    """The crops of a dataset.
+
+    Args:
+        dataset: what is cropped.
+        crop: pixels.
+        seed: draws the crops' places.
+        site: where they are kept.
+        what: they are called in the progress.
+    """
+
+    def __init__(self, dataset: DetectionDataset, crop: int, seed: int, site: Site, what: str = "cropping the images"):
+        def row(indices: np.ndarray) -> dict[str, Tensor]:
+            (index,) = indices
+            image, target = crop_image(*dataset[index], crop, np.random.default_rng([seed, index]))
+            return {"images": image.permute(1, 2, 0)[None], "objects": torch.tensor([len(target["boxes"])]), **target}
+
+        self.classes, self.crop = dataset.classes, crop
+        key = cache_key(data=dataset.fingerprint, crop=crop, seed=seed)
+        super().__init__(site, "crops", key, lambda: batched(len(dataset), 1, row, site.counted(what)))
+        self._offsets = np.concatenate([[0], np.cumsum(self["objects"])])
+
+    def __len__(self) -> int:
+        return len(self["images"])
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """(B, 3, crop, crop) uint8 on the CPU, channels last in memory."""
+        return torch.from_numpy(self["images"][indices]).permute(0, 3, 1, 2)
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """``boxes`` (n, 4) float32 pixels of the crop; ``labels``, ``iscrowd`` and ``difficult`` (n,) int64."""
+        objects = slice(*self._offsets[index : index + 2])
+        return {name: torch.from_numpy(self[name][objects].copy()) for name in OBJECTS}

@@ -1,0 +1,80 @@
+"""What FCOS trials read: crops, their split, the frozen backbone, cached features with dense targets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from proxy_tasks.crops import Crops
+from proxy_tasks.data import DetectionDataset
+from proxy_tasks.fcos.targets import DenseTargets, Locations, assign, pad_boxes
+from proxy_tasks.features import FeatureCache
+from search_spaces import InputError
+
+__all__ = ["Prepared", "Targets", "split", "targets_of"]
+
+META_TRAIN_SHARE = 4000 / 5715  # thesis 7.4.1
+DTYPES = {"labels": torch.int16, "distances": torch.float32, "centerness": torch.float32}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that trials read; none of it lies on the device until rows of the cache are asked for.
+
+    Args:
+        data: the dataset's fingerprint.
+        crops: the images of meta-train and meta-val.
+        meta_train: int64, numbers of crops.
+        meta_val: int64, numbers of crops.
+        body: the frozen backbone, on the CPU.
+        backbone: hex digits of its weights.
+        cache: of the maps that decoders take (C2..C5, or P3..P7 where heads alone are searched) with dense targets.
+    """
+
+    data: str
+    crops: Crops
+    meta_train: np.ndarray
+    meta_val: np.ndarray
+    body: nn.Module
+    backbone: str
+    cache: FeatureCache
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Computes the dense targets that a feature cache keeps beside the features; they depend on the crops alone.
+
+    Args:
+        crops: of the boxes.
+        locations: of the crops, on the device where targets are computed.
+    """
+
+    crops: Crops
+    locations: Locations
+
+    def __call__(self, indices: np.ndarray) -> dict[str, Tensor]:
+        """The arrays of some crops as they are stored."""
+        targets = [self.crops.target(int(index)) for index in indices]
+        dense = assign(*pad_boxes(targets, self.locations.sizes.device), self.locations)
+        return {name: getattr(dense, name).to(dtype) for name, dtype in DTYPES.items()}
+
+
+def targets_of(cache: FeatureCache, indices: np.ndarray) -> DenseTargets:
+    """The dense targets of some crops, as `Targets` left them in the cache."""
+    labels, distances, centerness = (cache.rows(name, indices) for name in DTYPES)
+    return DenseTargets(labels.long(), distances, centerness)
+
+
+def split(dataset: DetectionDataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of meta-train and meta-val, 4000 : 1715, drawn by the seed.
+
+    Raises:
+        InputError: too few images to have both.
+    """
+    images = len(dataset)
+    if images < 2:
+        raise InputError(f"{dataset.root}: meta-train and meta-val need at least 2 images, the train set has {images}")
+    order = np.random.default_rng(seed).permutation(images)
+    cut = min(max(1, round(images * META_TRAIN_SHARE)), images - 1)
+    return np.sort(order[:cut]), np.sort(order[cut:])

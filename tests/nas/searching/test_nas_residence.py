@@ -1,0 +1,74 @@
+"""Workers share one copy of the cached arrays; on the CPU, by the way that serves GPUs."""
+
+import os
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+
+import search_spaces
+from proxy_tasks import TaskOptions
+from proxy_tasks.fcos.task import FCOSTask
+
+SMALL = {"crop": 64, "batch_size": 8, "iterations": 2, "width": "16-32", "pretrain_iterations": 0}
+
+
+def nothing(what, done, total):
+    pass
+
+
+class Worker:
+    def __init__(self, make_task):
+        import torch
+
+        torch.set_num_threads(1)
+        self.task = make_task()
+        self.task.prepare(nothing)
+
+    def reward(self, tokens):
+        (score,) = self.task.evaluate(self.task.space.architecture(tokens))
+        return score.reward
+
+    def first(self, name, value=None):
+        """The first number of an array on the device, after it is set to ``value``."""
+        self.task.prepared.cache.rows(name, np.array([0]))
+        array = self.task.prepared.cache._placed[name].flatten()
+        assert array.is_shared()
+        if value is not None:
+            array[0] = value
+        return float(array[0])
+
+    def release(self):
+        self.task.release()
+        return len(self.task.prepared.cache._placed)
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    from nas.searching.engines import ray_tune
+
+    with ray_tune.connected(2, None):
+        yield ray_tune.ray
+
+
+def test_workers_score_on_one_copy_of_the_features(ray, tmp_path):
+    from nas.searching.engines.residence import shared, sharing
+
+    make_task = partial(FCOSTask, search_spaces.get("fcos_fpn"), TaskOptions(cache_dir=str(tmp_path), overrides=SMALL))
+    with sharing(make_task, "cpu") as unchanged:
+        assert unchanged is make_task
+    driver = Worker(make_task)
+    tokens = driver.task.space.sample(np.random.default_rng(0)).tokens
+    with shared(make_task) as making:
+        workers = one, two = [ray.remote(num_cpus=1)(Worker).remote(making) for _ in range(2)]
+        assert ray.get([worker.reward.remote(tokens) for worker in workers]) == [driver.reward(tokens)] * 2
+        assert ray.get(one.first.remote("C3", 77.0)) == 77.0
+        assert ray.get(two.first.remote("C3")) == 77.0
+        assert driver.task.prepared.cache["C3"].flat[0] != 77.0
+        assert ray.get(one.release.remote()) == 0
+        assert ray.get([worker.first.remote("C3") for worker in workers]) == [77.0] * 2  # it outlives a borrower
+    ray.get(one.release.remote())
+    with pytest.raises(ray.exceptions.RayActorError):  # nobody holds the copy any longer
+        ray.get(one.first.remote("C3"))
