@@ -17,7 +17,7 @@ from places import environment
 import nas
 from nas.cli import export as export_command
 from nas.cli import search as search_command
-from proxy_tasks import cache as caches
+from proxy_tasks import arrays as caches
 
 # Settings
 
