@@ -206,7 +206,7 @@ def test_a_cache_entry_without_its_manifest_is_rebuilt(voc):
 def test_what_a_killed_builder_left_is_swept_away(voc):
     calm, _ = voc.runs("--cache-dir", voc.root / "calm")
     program = (
-        "import os, sys, proxy_tasks.cache as caches\n"
+        "import os, sys, proxy_tasks.arrays as caches\n"
         "append = caches.ArrayWriter.append\n"
         "def dying(self, batch):\n"
         "    append(self, batch)\n"
