@@ -17,7 +17,7 @@ from places import environment
 import nas
 from nas.cli import export as export_command
 from nas.cli import search as search_command
-from proxy_tasks import cache as caches
+from proxy_tasks import arrays as caches
 
 # Settings
 
@@ -206,7 +206,7 @@ def test_a_cache_entry_without_its_manifest_is_rebuilt(voc):
 def test_what_a_killed_builder_left_is_swept_away(voc):
     calm, _ = voc.runs("--cache-dir", voc.root / "calm")
     program = (
-        "import os, sys, proxy_tasks.cache as caches\n"
+        "import os, sys, proxy_tasks.arrays as caches\n"
         "append = caches.ArrayWriter.append\n"
         "def dying(self, batch):\n"
         "    append(self, batch)\n"
