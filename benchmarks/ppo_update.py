@@ -17,7 +17,8 @@ from controller_learning import block_space
 from torch import Tensor, nn
 
 from controllers.base import Proposal
-from controllers.lstm_ppo import LstmPpo, rank_normalise
+from controllers.lstm_ppo import LstmPpo
+from controllers.ppo import rank_normalise
 
 CLIP, ENTROPY, VALUE, MAX_NORM, RATE, EPOCHS = 0.2, 0.03, 0.1, 1.0, 3e-3, 5
 
@@ -82,7 +83,8 @@ def loop_update(policy: LoopPolicy, proposals: list[Proposal], rewards: list[flo
         episodes = [policy.episode(proposal.tokens) for proposal in proposals]
     old = [log_probs for log_probs, _, _ in episodes]
     raw = torch.tensor([[target - float(v) for v in e[2]] for target, e in zip(targets, episodes, strict=True)])
-    advantages = ((raw - raw.mean()) / (raw.std() + 1e-8)).tolist()
+    raw -= raw.mean(dim=0)  # each position's, of fresh rollouts, whose tokens all have weight 1
+    advantages = (raw / (raw.std() + 1e-8)).tolist()
     optimiser = torch.optim.Adam(policy.parameters(), lr=RATE, eps=1e-5)
     for _ in range(EPOCHS):
         optimiser.zero_grad()
@@ -127,7 +129,7 @@ def main() -> None:
     start = time.perf_counter()
     loop_update(policy, proposals, rewards)
     loop = time.perf_counter() - start
-    after = runs[0][1].state_dict()["policy"]
+    after = runs[0][1].policy.state_dict()
     gap = max(float((value - policy.weights[k]).detach().abs().max()) for k, value in policy.parts(after).items())
     moved = max(float((after[k] - state["policy"][k]).abs().max()) for k in after)
     threads = torch.get_num_threads()
