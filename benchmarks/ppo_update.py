@@ -83,8 +83,7 @@ def loop_update(policy: LoopPolicy, proposals: list[Proposal], rewards: list[flo
         episodes = [policy.episode(proposal.tokens) for proposal in proposals]
     old = [log_probs for log_probs, _, _ in episodes]
     raw = torch.tensor([[target - float(v) for v in e[2]] for target, e in zip(targets, episodes, strict=True)])
-    raw -= raw.mean(dim=0)  # each position's, of fresh rollouts, whose tokens all have weight 1
-    advantages = (raw / (raw.std() + 1e-8)).tolist()
+    advantages = ((raw - raw.mean()) / (raw.std() + 1e-8)).tolist()
     optimiser = torch.optim.Adam(policy.parameters(), lr=RATE, eps=1e-5)
     for _ in range(EPOCHS):
         optimiser.zero_grad()

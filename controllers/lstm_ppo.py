@@ -16,12 +16,15 @@ from controllers.base import Proposal
 from controllers.checks import check_number, check_state, check_whole, finite
 from controllers.parts import PartLog
 from controllers.policy import TokenPolicy
-from controllers.ppo import Batch, centred, explained_variance, ppo_loss, rank_normalise
+from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise
 from search_spaces import SearchSpace
 
 __all__ = ["LstmPpo"]
 
-_SNAPSHOT_ROLLOUTS = 100  # a snapshot of 2.4 MB in as many trials is 24 kB a trial; repeating the updates takes 0.5 s
+_REUSES = 4  # updates that each rollout takes part in
+_SNAPSHOT_ROLLOUTS = (
+    100  # a snapshot of 2.4 MB in as many trials is 24 kB a trial; repeating the updates takes under 1 s
+)
 
 
 class Rollout(NamedTuple):
@@ -41,17 +44,21 @@ class Rollout(NamedTuple):
 class LstmPpo:
     """Proposes from an LSTM policy; every ``rollouts`` successful trials are one PPO update.
 
+    Each rollout takes part in four updates: an update learns from the latest four times ``rollouts``, a token of an
+    earlier policy counting by how likely the policy still is to draw it. This helps most where many proposals are open,
+    since then all rollouts are of earlier policies.
+
     The defaults were measured on the made-up rewards of ``benchmarks/controller_learning.py``, 35 choices and 300
-    proposals: a per-sequence ratio, a batch-mean baseline, 20 rollouts or other rates learnt no more; an entropy weight
-    of 0.003 learns as fast and then, at 800 proposals, is stuck where 0.03 still improves. The paper's rate, 1e-4,
-    hardly moves from chance in 300 proposals; it is for far longer searches.
+    proposals: a per-sequence ratio, a baseline for the batch or for each position, 20 rollouts or other rates learnt no
+    more; an entropy weight of 0.003 learns as fast and then, at 800 proposals, is stuck where 0.03 still improves. The
+    paper's rate, 1e-4, hardly moves from chance in 300 proposals; it is for far longer searches.
 
     Args:
         space: what to propose architectures of.
         seed: of the initial weights and of all draws.
         learning_rate: Adam's.
-        rollouts: told proposals in an update, N.
-        epochs: gradient steps in an update, each on all N.
+        rollouts: told proposals from one update to the next.
+        epochs: gradient steps in an update, each on all its rollouts.
         clip: how far a token's probability ratio may leave 1 before its gradient is cut.
         entropy_weight: of the bonus on the mean entropy of a token.
         value_weight: of the critic's squared error.
@@ -88,7 +95,8 @@ class LstmPpo:
         self._asked = 0
         self._updates = 0
         self._open: dict[int, tuple[float, ...]] = {}  # log-probabilities of each proposal not yet told, by its id
-        self._told: list[Rollout] = []  # since the snapshot; those after the last full batch wait for the next update
+        self._told: dict[int, Rollout] = {}  # by number: those since the snapshot, and those before that are used again
+        self._counted = 0  # rollouts ever
         self._diagnostics: dict[str, float] = {}
         self._snapshot = self._weights()
         self._log = PartLog()
@@ -110,16 +118,16 @@ class LstmPpo:
         if reward is None:
             return
         self._learn(Rollout(proposal.tokens, log_probs or self._log_probs_now(proposal.tokens), reward))
-        if len(self._told) >= _SNAPSHOT_ROLLOUTS and len(self._told) % self.rollouts == 0:
+        if self._counted >= self._snapshot["learnt"] + _SNAPSHOT_ROLLOUTS and self._counted % self.rollouts == 0:
             self._snapshot = self._weights()
-            self._told.clear()
-            self._log.mark("policy", "optimiser")
+            self._told = dict(list(self._told.items())[-(_REUSES - 1) * self.rollouts :])
+            self._log.mark(*self._snapshot)
 
     def _learn(self, rollout: Rollout) -> None:
-        self._log.mark(f"told.{len(self._told)}")
-        self._told.append(rollout)
-        if len(self._told) % self.rollouts == 0:
-            self._update(self._batch(self._told[-self.rollouts :]))
+        self._told[self._counted] = rollout
+        self._counted += 1
+        if self._counted % self.rollouts == 0:
+            self._update(self._batch(list(self._told.values())[-_REUSES * self.rollouts :]))
             self._log.mark("updates", "diagnostics")
 
     @torch.no_grad()
@@ -145,7 +153,9 @@ class LstmPpo:
         #    Hilton et al. 2022; truncated as in IMPALA, Espeholt et al. 2018, sec. 4.1). A whole sequence's weight,
         #    the product of its tokens', would be near 0 after a few updates.
         weights = (log_probs - drawn).exp().clamp(max=1.0)
-        advantages = centred(targets - values, weights) * targets.any()
+        # 4. Normalised over the batch (37 details, no. 7); equal rewards prefer nothing.
+        advantages = targets - values
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8) * targets.any()
         self._diagnostics["explained_variance"] = explained_variance(values, targets)
         return Batch(tokens, log_probs, advantages, targets, weights)
 
@@ -165,8 +175,9 @@ class LstmPpo:
         self._diagnostics |= {"grad_norm": grad_norm.item(), "updates": float(self._updates)}
 
     def _weights(self) -> dict[str, Any]:
-        """A copy of the policy's and the optimiser's state."""
-        return copy.deepcopy({"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()})
+        """A copy of the policy's and the optimiser's state; ``learnt`` is how many rollouts led to it."""
+        weights = {"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()}
+        return copy.deepcopy(weights) | {"learnt": self._counted}
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -178,14 +189,14 @@ class LstmPpo:
             "updates": self._updates,
             "diagnostics": self._diagnostics,
             **{f"open.{number}": list(log_probs) for number, log_probs in self._open.items()},
-            **{f"told.{number}": _plain(rollout) for number, rollout in enumerate(self._told)},
+            **{f"told.{number}": _plain(rollout) for number, rollout in self._told.items()},
         }
 
     def state_dict(self) -> dict[str, Any]:
         """A copy of everything; see `Controller.state_dict`.
 
-        ``policy`` and ``optimiser`` are a snapshot, taken every hundred rollouts; ``told.0``, ``told.1`` and so on are
-        the rollouts since then, from which the updates since then follow.
+        ``policy`` and ``optimiser`` are a snapshot, taken every hundred rollouts, after ``learnt`` of them. The parts
+        ``told.0``, ``told.1`` and so on are the rollouts from which the updates since then follow.
         """
         return copy.deepcopy(self._parts())
 
@@ -194,7 +205,7 @@ class LstmPpo:
         return self._log.take(self._parts())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict` by repeating the updates since its snapshot, which takes about half a second.
+        """Restores `state_dict` by repeating the updates since its snapshot, which takes about a second at most.
 
         On the same machine with as many threads, the policy is the same bit for bit; elsewhere sums may be rounded
         differently, and the policy is the same up to that.
@@ -203,25 +214,28 @@ class LstmPpo:
             InputError: the state is of another controller or space.
         """
         check_state(state, "lstm-ppo", self.space)
-        self._snapshot = copy.deepcopy({name: state[name] for name in ("policy", "optimiser")})
         self.policy.load_state_dict(state["policy"])
         self._optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        self._told = []
-        for rollout in self._rollouts(state):
-            self._learn(rollout)
+        self._told, self._counted = {}, state.get("learnt", 0)  # the former format's rollouts are all to be learnt from
+        self._snapshot = self._weights()
+        for number, rollout in self._rollouts(state):
+            if number < self._counted:
+                self._told[number] = rollout
+            else:
+                self._learn(rollout)
         self._open = {_number(name): tuple(state[name]) for name in state if name.startswith("open.")}
         self._generator.set_state(state["generator"])
         self._asked, self._updates = state["asked"], state["updates"]
         self._diagnostics = dict(state["diagnostics"])
         self._log.restart(state)
 
-    def _rollouts(self, state: dict[str, Any]) -> Iterator[Rollout]:
-        """The rollouts in a state, in order; in the former format they are the list ``told``, without ``log_probs``."""
-        names = sorted((name for name in state if name.startswith("told.")), key=_number)
-        for plain in state.get("told", []) + [state[name] for name in names]:
+    def _rollouts(self, state: dict[str, Any]) -> Iterator[tuple[int, Rollout]]:
+        """The numbered rollouts in a state, in order; the former format has a list ``told``, without ``log_probs``."""
+        parts = {_number(name): plain for name, plain in state.items() if name.startswith("told.")}
+        for number, plain in sorted(parts.items()) or enumerate(state.get("told", [])):
             tokens = tuple(plain["tokens"])
             log_probs = plain.get("log_probs") or self._log_probs_now(tokens)
-            yield Rollout(tokens, tuple(log_probs), plain["reward"])
+            yield number, Rollout(tokens, tuple(log_probs), plain["reward"])
 
 
 def _plain(rollout: Rollout) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from controllers.policy import TokenPolicy
 
-__all__ = ["Batch", "centred", "explained_variance", "ppo_loss", "rank_normalise"]
+__all__ = ["Batch", "explained_variance", "ppo_loss", "rank_normalise"]
 
 
 def rank_normalise(rewards: list[float]) -> Tensor:
@@ -32,16 +32,6 @@ def explained_variance(values: Tensor, targets: Tensor) -> float:
     """1 - Var(target - value) / Var(target): 1 is a perfect critic, 0 a constant; 0 where the targets are constant."""
     spread = targets.var(correction=0)
     return float(1 - (targets - values).var(correction=0) / spread) if spread > 0 else 0.0
-
-
-def centred(advantages: Tensor, weights: Tensor) -> Tensor:
-    """``advantages``, (N, T), less the weighted mean of their position, scaled to standard deviation 1.
-
-    The weights are those of `Batch`. What every sequence still likely has at a position then gains nothing from its
-    being told late. Scaling follows the 37 details, no. 7.
-    """
-    centred = advantages - (weights * advantages).sum(dim=0) / weights.sum(dim=0).clamp(min=1e-8)
-    return centred / (centred.std() + 1e-8)
 
 
 class Batch(NamedTuple):

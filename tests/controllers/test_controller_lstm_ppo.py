@@ -11,7 +11,7 @@ from scipy import stats
 
 import controllers
 from controllers.policy import TokenPolicy
-from controllers.ppo import Batch, centred, explained_variance, ppo_loss, rank_normalise
+from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise
 from search_spaces import Choice, SearchSpace
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -251,12 +251,6 @@ def test_tokens_the_policy_no_longer_draws_count_less():
     assert not torch.equal(later.policy.weight[1], start[1])
 
 
-def test_centred_takes_the_mean_of_what_is_still_likely():
-    advantages, weights = torch.tensor([[1.0, 1.0], [3.0, 3.0], [8.0, 8.0]]), torch.tensor([[1, 1], [1, 1], [0, 1.0]])
-    expected = np.array([[-1, -3], [1, -1], [6, 4]])
-    np.testing.assert_allclose(centred(advantages, weights), expected / expected.std(ddof=1), rtol=1e-6)
-
-
 def test_learns_a_dependence_that_independent_tokens_cannot_hold():
     # Equal tokens pay: only a policy that conditions keeps the first token open and the second one right.
     space = SearchSpace("pair", (Choice("first", "op", ("a", "b")), Choice("second", "op", ("a", "b"))))
@@ -280,14 +274,6 @@ def test_learns_a_reward_with_a_known_optimum(seed, landscape):
 
 
 def test_learns_with_many_trials_open():
-    space = LEARNING["block_space"]()
-    rewards = LEARNING["Landscape"]("matches", space, 0)
-    controller, rng = controllers.make("lstm-ppo", space), np.random.default_rng(0)
-    values, waiting = [], []
-    for _ in range(250):
-        waiting.append(controller.ask())
-        values.append(rewards.value(waiting[-1].tokens))
-        if len(waiting) == 16:
-            proposal = waiting.pop(int(rng.integers(16)))
-            controller.tell(proposal, rewards.value(proposal.tokens))
-    assert np.mean(values[-50:]) > 0.6 * np.mean(values[:50])
+    # Of 200 proposals the first 64 are blind, and every reward comes 64 proposals late.
+    outcomes = [LEARNING["run"]("lstm-ppo", "matches", seed, 200, opened=64, blocks=3) for seed in range(3)]
+    assert np.mean([outcome.last for outcome in outcomes]) > -0.42  # chance is -0.8, the optimum 0
