@@ -1,11 +1,15 @@
 """What the controllers learn in a few hundred proposals, on made-up rewards whose optimum is known.
 
     python benchmarks/controller_learning.py --seeds 20 --proposals 300
+    python benchmarks/controller_learning.py --seeds 5 --open 1 16 64 --rewards "noisy matches" table
 
 The space has the shape of ``fcos_fpn``: 7 blocks of two inputs, two operations and an aggregation, 35 choices, the
 pool of inputs growing with each block. Every reward is negative, as minus a loss is. A controller sees the reward with
-its noise; the table has the rewards without it. A seed is won where the figure is above that of ``random`` on the same
-seed.
+its noise; the table has the rewards without it.
+
+With N open, N proposals are asked before one of them, drawn at random, is told, and one is told for each that is asked
+from then on; the first N are thus proposed blindly. A figure is the mean over the seeds ± its standard error. A seed is
+won where the figure is above that of ``random`` on the same seed.
 """
 
 import argparse
@@ -86,37 +90,48 @@ class Outcome:
     last: float
 
 
-def run(name: str, landscape: str, seed: int, proposals: int) -> Outcome:
-    """One controller, one landscape, one seed."""
-    space = block_space()
+def run(name: str, landscape: str, seed: int, proposals: int, opened: int = 1, blocks: int = 7) -> Outcome:
+    """One controller, one landscape, one seed, with ``opened`` proposals open at a time."""
+    space = block_space(blocks)
     controller, rewards = controllers.make(name, space, seed=seed), Landscape(landscape, space, seed)
-    values = []
+    order, waiting, values = np.random.default_rng([seed, 7]), [], []
     for _ in range(proposals):
-        proposal = controller.ask()
-        controller.tell(proposal, rewards.observe(proposal.tokens))
-        values.append(rewards.value(proposal.tokens))
+        waiting.append(controller.ask())
+        values.append(rewards.value(waiting[-1].tokens))
+        if len(waiting) == opened:
+            proposal = waiting.pop(int(order.integers(opened)))
+            controller.tell(proposal, rewards.observe(proposal.tokens))
     return Outcome(max(values), float(np.mean(values)), float(np.mean(values[-50:])))
+
+
+def row(landscape: str, name: str, opened: int, figures: np.ndarray, chance: np.ndarray) -> str:
+    """A line of the table; ``figures`` and random search's, ``chance``: (seeds, 3)."""
+    cells = [landscape, f"{Landscape(landscape, block_space(), 0).optimum:.2f}", name, str(opened)]
+    for column, base in zip(figures.T, chance.T, strict=True):
+        won = "–" if name == "random" else f"{(column > base).sum()}/{len(column)}"
+        cells += [f"{column.mean():.3f} ± {column.std(ddof=1) / math.sqrt(len(column)):.3f}", won]
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="at least 2")
     parser.add_argument("--proposals", type=int, default=300)
+    parser.add_argument("--open", type=int, nargs="+", default=[1], help="proposals open at a time")
+    parser.add_argument("--rewards", nargs="+", default=list(LANDSCAPES), choices=LANDSCAPES)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("| reward | optimum | controller | best | won | mean | won | mean of the last 50 | won |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for landscape in LANDSCAPES:
-        optimum, chance = Landscape(landscape, block_space(), 0).optimum, None
-        for name in ("random", "evolution", "lstm-ppo"):
-            outcomes = [run(name, landscape, seed, arguments.proposals) for seed in range(arguments.seeds)]
-            figures = np.array([(o.best, o.mean, o.last) for o in outcomes])
-            chance = figures if chance is None else chance
-            cells = [f"| {landscape} | {optimum:.2f} | {name} "]
-            for column, base in zip(figures.T, chance.T, strict=True):
-                won = "–" if name == "random" else f"{(column > base).sum()}/{arguments.seeds}"
-                cells.append(f"| {column.mean():.3f} ± {column.std():.3f} | {won} ")
-            print("".join(cells) + "|", flush=True)
+    print("| reward | optimum | controller | open | best | won | mean | won | mean of the last 50 | won |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for landscape in arguments.rewards:
+        for opened in arguments.open:
+            for name in ("random", "evolution", "lstm-ppo"):
+                seeds = range(arguments.seeds)
+                outcomes = [run(name, landscape, seed, arguments.proposals, opened) for seed in seeds]
+                figures = np.array([(o.best, o.mean, o.last) for o in outcomes])
+                if name == "random":
+                    chance = figures
+                print(row(landscape, name, opened, figures, chance), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from controller_learning import block_space
 from torch import Tensor, nn
 
 from controllers.base import Proposal
-from controllers.lstm_ppo import LstmPpo, rank_normalise
+from controllers.lstm_ppo import LstmPpo
+from controllers.ppo import rank_normalise
 
 CLIP, ENTROPY, VALUE, MAX_NORM, RATE, EPOCHS = 0.2, 0.03, 0.1, 1.0, 3e-3, 5
 
@@ -127,7 +128,7 @@ def main() -> None:
     start = time.perf_counter()
     loop_update(policy, proposals, rewards)
     loop = time.perf_counter() - start
-    after = runs[0][1].state_dict()["policy"]
+    after = runs[0][1].policy.state_dict()
     gap = max(float((value - policy.weights[k]).detach().abs().max()) for k, value in policy.parts(after).items())
     moved = max(float((after[k] - state["policy"][k]).abs().max()) for k in after)
     threads = torch.get_num_threads()

@@ -5,7 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from search_spaces.space import SearchSpace
 
-__all__ = ["Controller", "Proposal"]
+__all__ = ["Controller", "PartwiseController", "Proposal", "changed_parts", "restore"]
+
+_WHOLE = "whole"  # the one part of a controller that has no `changes`
 
 
 @dataclass(frozen=True)
@@ -50,4 +52,32 @@ class Controller(Protocol):
         """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`: the same next proposal follows."""
+        """Restores `state_dict` in a controller made with the same options: the same next proposal follows."""
+
+
+@runtime_checkable
+class PartwiseController(Controller, Protocol):
+    """A controller whose state is saved part by part, each under its own name, so that a trial writes little.
+
+    The parts are the entries of `state_dict`. None is never the value of a part.
+    """
+
+    def changes(self) -> dict[str, Any]:
+        """The parts that have changed since the last call; None stands for a part that is gone.
+
+        The first call, and the first one after `load_state_dict`, returns all parts. Whoever calls must save what it
+        gets in one transaction: the next call does not repeat it. The parts saved are then equal to `state_dict`.
+        """
+
+
+def changed_parts(controller: Controller) -> dict[str, Any]:
+    """What is to be saved now: one row for each name, in place of the former; None means that the row is deleted.
+
+    A controller without `PartwiseController.changes` is saved whole, as a single part.
+    """
+    return controller.changes() if isinstance(controller, PartwiseController) else {_WHOLE: controller.state_dict()}
+
+
+def restore(controller: Controller, parts: dict[str, Any]) -> None:
+    """Restores a controller from all parts that `changed_parts` gave and that are not gone, or from a `state_dict`."""
+    controller.load_state_dict(parts[_WHOLE] if parts.keys() == {_WHOLE} else parts)

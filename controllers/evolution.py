@@ -1,5 +1,6 @@
 """Regularized evolution (Real et al. 2019): tournament selection, one mutation a child, the oldest dies."""
 
+import copy
 import itertools
 import statistics
 from collections import deque
@@ -10,7 +11,8 @@ import numpy as np
 
 from controllers.base import Proposal
 from controllers.checks import check_state, check_whole, finite
-from controllers.novelty import MUTATIONS, UNIFORM_DRAWS, first_unseen
+from controllers.novelty import MUTATIONS, UNIFORM_DRAWS, SeenKeys
+from controllers.parts import PartLog
 from search_spaces import Architecture, SearchSpace
 
 __all__ = ["Evolution"]
@@ -39,7 +41,8 @@ class Evolution:
         self.tournament = check_whole("tournament", tournament, 1)
         self._rng = np.random.default_rng(seed)
         self._asked = 0
-        self._seen: set[str] = set()
+        self._seen = SeenKeys()
+        self._log = PartLog()
         self._alive: deque[tuple[tuple[int, ...], float]] = deque(maxlen=population)  # the oldest leaves by itself
 
     def ask(self) -> Proposal:
@@ -47,8 +50,10 @@ class Evolution:
         draws: Iterator[Architecture] = (self.space.sample(self._rng) for _ in range(UNIFORM_DRAWS))
         if self._asked >= self.population and self._alive:
             draws = itertools.chain(self._children(), draws)
+        architecture = self._seen.first_unseen(draws)
         self._asked += 1
-        return Proposal(self._asked - 1, first_unseen(draws, self._seen).tokens)
+        self._log.mark("asked", "generator", self._seen.last_part)
+        return Proposal(self._asked - 1, architecture.tokens)
 
     def _children(self) -> Iterator[Architecture]:
         """Mutants of one parent: one choice takes another of its options."""
@@ -67,6 +72,7 @@ class Evolution:
         reward = finite(reward)
         if reward is not None:
             self._alive.append((tokens, reward))
+            self._log.mark("alive")
 
     def diagnostics(self) -> dict[str, float]:
         """``population`` (its size now), ``population_best`` and ``population_median`` (rewards)."""
@@ -76,21 +82,30 @@ class Evolution:
         figures = {"population_best": max(rewards), "population_median": statistics.median_low(rewards)}
         return {"population": float(len(rewards)), **figures}
 
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of everything; see `Controller.state_dict`."""
+    def _parts(self) -> dict[str, Any]:
         return {
             "controller": "evolution",
             "space": self.space.name,
             "generator": self._rng.bit_generator.state,
             "asked": self._asked,
-            "seen": sorted(self._seen),
             "alive": [{"tokens": list(tokens), "reward": reward} for tokens, reward in self._alive],
+            **self._seen.parts,
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything; see `Controller.state_dict`."""
+        return copy.deepcopy(self._parts())
+
+    def changes(self) -> dict[str, Any]:
+        """The parts that have changed; see `PartwiseController.changes`."""
+        return self._log.take(self._parts())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`; raises `InputError` where it is of another controller or space."""
         check_state(state, "evolution", self.space)
         self._rng.bit_generator.state = state["generator"]
-        self._asked, self._seen = state["asked"], set(state["seen"])
+        self._asked = state["asked"]
+        self._seen.load(state)
         alive = [(tuple(member["tokens"]), member["reward"]) for member in state["alive"]]
         self._alive = deque(alive, maxlen=self.population)
+        self._log.restart(state)

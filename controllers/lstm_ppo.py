@@ -6,97 +6,59 @@ PPO", Huang et al. 2022.
 """
 
 import copy
-from dataclasses import asdict
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from controllers.base import Proposal
 from controllers.checks import check_number, check_state, check_whole, finite
+from controllers.parts import PartLog
 from controllers.policy import TokenPolicy
+from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise
 from search_spaces import SearchSpace
 
-__all__ = ["Batch", "LstmPpo", "explained_variance", "ppo_loss", "rank_normalise"]
+__all__ = ["LstmPpo"]
+
+_REUSES = 4  # updates that each rollout takes part in
+_SNAPSHOT_ROLLOUTS = (
+    100  # a snapshot of 2.4 MB in as many trials is 24 kB a trial; repeating the updates takes under 1 s
+)
 
 
-def rank_normalise(rewards: list[float]) -> Tensor:
-    """Ranks of ``rewards``, shifted and scaled to mean 0 and variance 1; zeros where all are equal; (N,) float32.
-
-    Only the order counts (fitness shaping, Wierstra et al. 2014, sec. 3.1): a shift, a positive scale or one huge value
-    changes nothing. Equal rewards share the mean of their ranks.
-    """
-    values = torch.tensor(rewards, dtype=torch.float64)
-    ordered = values.sort().values
-    ranks = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
-    centred = ranks - ranks.double().mean()
-    return (centred / centred.std(correction=0)).float() if centred.any() else centred.float()
-
-
-def explained_variance(values: Tensor, targets: Tensor) -> float:
-    """1 - Var(target - value) / Var(target): 1 is a perfect critic, 0 a constant; 0 where the targets are constant."""
-    spread = targets.var(correction=0)
-    return float(1 - (targets - values).var(correction=0) / spread) if spread > 0 else 0.0
-
-
-class Batch(NamedTuple):
-    """What an update learns from, fixed over its epochs.
+class Rollout(NamedTuple):
+    """A proposal that was told.
 
     Args:
-        tokens: (N, T) int64.
-        log_probs: (N, T), of the tokens under the policy as the update found it.
-        advantages: (N, T), normalised.
-        targets: (N, 1), normalised rewards.
-        weights: (N, 1) in [0, 1], how likely the policy still is to draw the sequence, 1 where it drew it.
+        tokens: one per choice.
+        log_probs: of the tokens under the policy that drew them, nats.
+        reward: a finite number.
     """
 
-    tokens: Tensor
-    log_probs: Tensor
-    advantages: Tensor
-    targets: Tensor
-    weights: Tensor
-
-
-def ppo_loss(
-    policy: TokenPolicy, batch: Batch, clip: float, entropy_weight: float, value_weight: float
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The clipped surrogate loss with entropy bonus and value loss (Schulman et al. 2017, eq. 7 and 9).
-
-    Returns:
-        the loss, a scalar; and its figures, scalars: ``policy_loss``, ``value_loss``, ``entropy`` (mean nats a token),
-        ``approx_kl`` (mean nats a token, the estimator (r - 1) - log r) and ``clipfrac``.
-    """
-    distributions, values = policy(batch.tokens)
-    log_ratio = distributions.log_prob(batch.tokens) - batch.log_probs
-    ratio = log_ratio.exp()
-    gain = torch.min(ratio * batch.advantages, ratio.clamp(1 - clip, 1 + clip) * batch.advantages)
-    policy_loss = -(batch.weights * gain).mean()
-    value_loss = 0.5 * (values - batch.targets).square().mean()
-    entropy = distributions.entropy().mean()
-    figures = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "approx_kl": (ratio - 1 - log_ratio).mean(),
-        "clipfrac": ((ratio - 1).abs() > clip).float().mean(),
-    }
-    return policy_loss - entropy_weight * entropy + value_weight * value_loss, figures
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    reward: float
 
 
 class LstmPpo:
     """Proposes from an LSTM policy; every ``rollouts`` successful trials are one PPO update.
 
+    Each rollout takes part in four updates: an update learns from the latest four times ``rollouts``, a token of an
+    earlier policy counting by how likely the policy still is to draw it. This helps most where many proposals are open,
+    since then all rollouts are of earlier policies.
+
     The defaults were measured on the made-up rewards of ``benchmarks/controller_learning.py``, 35 choices and 300
-    proposals: a per-sequence ratio, a batch-mean baseline, 20 rollouts or other rates learnt no more; an entropy weight
-    of 0.003 learns as fast and then, at 800 proposals, is stuck where 0.03 still improves. The paper's rate, 1e-4,
-    hardly moves from chance in 300 proposals; it is for far longer searches.
+    proposals: a per-sequence ratio, a baseline for the batch or for each position, 20 rollouts or other rates learnt no
+    more; an entropy weight of 0.003 learns as fast and then, at 800 proposals, is stuck where 0.03 still improves. The
+    paper's rate, 1e-4, hardly moves from chance in 300 proposals; it is for far longer searches.
 
     Args:
         space: what to propose architectures of.
         seed: of the initial weights and of all draws.
         learning_rate: Adam's.
-        rollouts: told proposals in an update, N.
-        epochs: gradient steps in an update, each on all N.
+        rollouts: told proposals from one update to the next.
+        epochs: gradient steps in an update, each on all its rollouts.
         clip: how far a token's probability ratio may leave 1 before its gradient is cut.
         entropy_weight: of the bonus on the mean entropy of a token.
         value_weight: of the critic's squared error.
@@ -128,49 +90,72 @@ class LstmPpo:
         self.max_grad_norm = check_number("max_grad_norm", max_grad_norm, 0, positive=True)
         learning_rate = check_number("learning_rate", learning_rate, 0, 1, positive=True)
         self._generator = torch.Generator().manual_seed(seed)
-        self._policy = TokenPolicy(space, self._generator)
-        self._optimiser = torch.optim.Adam(self._policy.parameters(), lr=learning_rate, eps=1e-5)
+        self.policy = TokenPolicy(space, self._generator)
+        self._optimiser = torch.optim.Adam(self.policy.parameters(), lr=learning_rate, eps=1e-5)
         self._asked = 0
         self._updates = 0
-        self._told: list[tuple[Proposal, float]] = []
+        self._open: dict[int, tuple[float, ...]] = {}  # log-probabilities of each proposal not yet told, by its id
+        self._told: dict[int, Rollout] = {}  # by number: those since the snapshot, and those before that are used again
+        self._counted = 0  # rollouts ever
         self._diagnostics: dict[str, float] = {}
+        self._snapshot = self._weights()
+        self._log = PartLog()
 
     def ask(self) -> Proposal:
         """A draw from the policy; two calls may draw the same sequence."""
-        tokens, log_prob = self._policy.sample(self._generator)
+        tokens, log_probs = self.policy.sample(self._generator)
+        proposal = Proposal(self._asked, tokens, float(log_probs.sum()))
         self._asked += 1
-        return Proposal(self._asked - 1, tokens, log_prob)
+        self._open[proposal.id] = tuple(log_probs.tolist())
+        self._log.mark("generator", "asked")
+        return proposal
 
     def tell(self, proposal: Proposal, reward: float | None) -> None:
-        """Keeps a rollout, drops a failed one; a full batch is learnt from and forgotten."""
+        """Keeps a rollout, drops a failed one; a full batch is learnt from."""
         self.space.validate(proposal.tokens)
         reward = finite(reward)
+        log_probs = self._open.pop(proposal.id, None)
         if reward is None:
             return
-        self._told.append((proposal, reward))
-        if len(self._told) == self.rollouts:
-            self._update(self._batch())
-            self._told.clear()
+        self._learn(Rollout(proposal.tokens, log_probs or self._log_probs_now(proposal.tokens), reward))
+        if self._counted >= self._snapshot["learnt"] + _SNAPSHOT_ROLLOUTS and self._counted % self.rollouts == 0:
+            self._snapshot = self._weights()
+            self._told = dict(list(self._told.items())[-(_REUSES - 1) * self.rollouts :])
+            self._log.mark(*self._snapshot)
+
+    def _learn(self, rollout: Rollout) -> None:
+        self._told[self._counted] = rollout
+        self._counted += 1
+        if self._counted % self.rollouts == 0:
+            self._update(self._batch(list(self._told.values())[-_REUSES * self.rollouts :]))
+            self._log.mark("updates", "diagnostics")
+
+    @torch.no_grad()
+    def _log_probs_now(self, tokens: tuple[int, ...]) -> tuple[float, ...]:
+        """For a proposal of the former format, which did not keep its tokens' log-probabilities: the policy's now."""
+        sequence = torch.tensor([tokens])
+        return tuple(self.policy(sequence)[0].log_prob(sequence)[0].tolist())
 
     def diagnostics(self) -> dict[str, float]:
         """Figures of the latest update's last epoch; see `ppo_loss`, and ``explained_variance`` before the update."""
         return dict(self._diagnostics)
 
     @torch.no_grad()
-    def _batch(self) -> Batch:
-        tokens = torch.tensor([proposal.tokens for proposal, _ in self._told])
-        drawn = torch.tensor([proposal.log_prob for proposal, _ in self._told])
+    def _batch(self, rollouts: list[Rollout]) -> Batch:
+        tokens = torch.tensor([rollout.tokens for rollout in rollouts])
+        drawn = torch.tensor([rollout.log_probs for rollout in rollouts])
         # 1. Rewards by rank, so that their sign, scale and outliers do not matter.
-        targets = rank_normalise([reward for _, reward in self._told]).unsqueeze(1)
+        targets = rank_normalise([rollout.reward for rollout in rollouts]).unsqueeze(1)
         # 2. Advantage = reward - value: the reward comes last and undiscounted, so it is every token's return.
-        distributions, values = self._policy(tokens)
-        advantages = targets - values
-        # 3. Normalised over the batch (37 details, no. 7); equal rewards prefer nothing.
-        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8) * targets.any()
-        # 4. An earlier policy's rollouts count by how likely this one still draws them, at most fully (truncated
-        #    importance weights: Hilton et al. 2022, decoupled PPO; Espeholt et al. 2018, IMPALA, sec. 4.1).
+        distributions, values = self.policy(tokens)
         log_probs = distributions.log_prob(tokens)
-        weights = (log_probs.sum(dim=1) - drawn).exp().clamp(max=1.0).unsqueeze(1)
+        # 3. A token of an earlier policy counts by how likely this one still draws it, at most fully (decoupled PPO,
+        #    Hilton et al. 2022; truncated as in IMPALA, Espeholt et al. 2018, sec. 4.1). A whole sequence's weight,
+        #    the product of its tokens', would be near 0 after a few updates.
+        weights = (log_probs - drawn).exp().clamp(max=1.0)
+        # 4. Normalised over the batch (37 details, no. 7); equal rewards prefer nothing.
+        advantages = targets - values
+        advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8) * targets.any()
         self._diagnostics["explained_variance"] = explained_variance(values, targets)
         return Batch(tokens, log_probs, advantages, targets, weights)
 
@@ -179,38 +164,84 @@ class LstmPpo:
         for _ in range(self.epochs):
             # 6. Clipped surrogate, entropy bonus and value loss in one step; the value loss is not clipped, which does
             #    not help (Andrychowicz et al. 2021, sec. 3.2).
-            loss, figures = ppo_loss(self._policy, batch, self.clip, self.entropy_weight, self.value_weight)
+            loss, figures = ppo_loss(self.policy, batch, self.clip, self.entropy_weight, self.value_weight)
             self._optimiser.zero_grad()
             loss.backward()
             # 7. Global gradient clipping (37 details, no. 11); Adam's epsilon is 1e-5 (no. 3).
-            grad_norm = nn.utils.clip_grad_norm_(self._policy.parameters(), self.max_grad_norm)
+            grad_norm = nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self._optimiser.step()
         self._updates += 1
         self._diagnostics |= {name: figure.item() for name, figure in figures.items()}
         self._diagnostics |= {"grad_norm": grad_norm.item(), "updates": float(self._updates)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """A copy of everything; see `Controller.state_dict`."""
-        state = {
+    def _weights(self) -> dict[str, Any]:
+        """A copy of the policy's and the optimiser's state; ``learnt`` is how many rollouts led to it."""
+        weights = {"policy": dict(self.policy.state_dict()), "optimiser": self._optimiser.state_dict()}
+        return copy.deepcopy(weights) | {"learnt": self._counted}
+
+    def _parts(self) -> dict[str, Any]:
+        return {
             "controller": "lstm-ppo",
             "space": self.space.name,
-            "policy": dict(self._policy.state_dict()),
-            "optimiser": self._optimiser.state_dict(),
+            **self._snapshot,
             "generator": self._generator.get_state(),
             "asked": self._asked,
             "updates": self._updates,
-            "told": [{**asdict(p), "tokens": list(p.tokens), "reward": reward} for p, reward in self._told],
             "diagnostics": self._diagnostics,
+            **{f"open.{number}": list(log_probs) for number, log_probs in self._open.items()},
+            **{f"told.{number}": _plain(rollout) for number, rollout in self._told.items()},
         }
-        return copy.deepcopy(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """A copy of everything; see `Controller.state_dict`.
+
+        ``policy`` and ``optimiser`` are a snapshot, taken every hundred rollouts, after ``learnt`` of them. The parts
+        ``told.0``, ``told.1`` and so on are the rollouts from which the updates since then follow.
+        """
+        return copy.deepcopy(self._parts())
+
+    def changes(self) -> dict[str, Any]:
+        """The parts that have changed; see `PartwiseController.changes`."""
+        return self._log.take(self._parts())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`; raises `InputError` where it is of another controller or space."""
+        """Restores `state_dict` by repeating the updates since its snapshot, which takes about a second at most.
+
+        On the same machine with as many threads, the policy is the same bit for bit; elsewhere sums may be rounded
+        differently, and the policy is the same up to that.
+
+        Raises:
+            InputError: the state is of another controller or space.
+        """
         check_state(state, "lstm-ppo", self.space)
-        state = copy.deepcopy(state)
-        self._policy.load_state_dict(state["policy"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        self.policy.load_state_dict(state["policy"])
+        self._optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        self._told, self._counted = {}, state.get("learnt", 0)  # the former format's rollouts are all to be learnt from
+        self._snapshot = self._weights()
+        for number, rollout in self._rollouts(state):
+            if number < self._counted:
+                self._told[number] = rollout
+            else:
+                self._learn(rollout)
+        self._open = {_number(name): tuple(state[name]) for name in state if name.startswith("open.")}
         self._generator.set_state(state["generator"])
         self._asked, self._updates = state["asked"], state["updates"]
-        self._told = [(Proposal(t["id"], tuple(t["tokens"]), t["log_prob"]), t["reward"]) for t in state["told"]]
-        self._diagnostics = state["diagnostics"]
+        self._diagnostics = dict(state["diagnostics"])
+        self._log.restart(state)
+
+    def _rollouts(self, state: dict[str, Any]) -> Iterator[tuple[int, Rollout]]:
+        """The numbered rollouts in a state, in order; the former format has a list ``told``, without ``log_probs``."""
+        parts = {_number(name): plain for name, plain in state.items() if name.startswith("told.")}
+        for number, plain in sorted(parts.items()) or enumerate(state.get("told", [])):
+            tokens = tuple(plain["tokens"])
+            log_probs = plain.get("log_probs") or self._log_probs_now(tokens)
+            yield number, Rollout(tokens, tuple(log_probs), plain["reward"])
+
+
+def _plain(rollout: Rollout) -> dict[str, Any]:
+    return {"tokens": list(rollout.tokens), "log_probs": list(rollout.log_probs), "reward": rollout.reward}
+
+
+def _number(name: str) -> int:
+    """The number of the part ``name``: 7 of ``told.7``."""
+    return int(name.partition(".")[2])

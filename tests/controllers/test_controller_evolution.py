@@ -1,7 +1,7 @@
 import numpy as np
 
 import controllers
-from controllers.novelty import first_unseen
+from controllers.novelty import SeenKeys
 from search_spaces import Choice, SearchSpace
 
 
@@ -52,8 +52,8 @@ def test_draws_uniformly_while_nothing_is_told():
 def test_first_unseen_draws_no_more_than_needed():
     space = wide_space(1, 3)
     draws = (space.architecture((token,)) for token in (0, 0, 1, 2))
-    seen: set[str] = set()
-    assert [first_unseen(draws, seen).tokens for _ in range(2)] == [(0,), (1,)]
+    seen = SeenKeys()
+    assert [seen.first_unseen(draws).tokens for _ in range(2)] == [(0,), (1,)]
     assert next(draws).tokens == (2,)
-    assert first_unseen(iter([space.architecture((1,))]), seen).tokens == (1,)  # exhausted: a duplicate
-    assert len(seen) == 2
+    assert seen.first_unseen(iter([space.architecture((1,))])).tokens == (1,)  # exhausted: a duplicate
+    assert sum(len(keys) for keys in seen.parts.values()) == 2

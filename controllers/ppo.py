@@ -1,0 +1,78 @@
+"""The arithmetic of proximal policy optimisation (PPO): advantages, importance weights and the clipped loss.
+
+Notation: N rollouts of T tokens; a token is one step of an episode that ends with the reward (discount 1). Sources:
+PPO, Schulman et al. 2017; "What matters in on-policy RL", Andrychowicz et al. 2021; "The 37 implementation details of
+PPO", Huang et al. 2022.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from controllers.policy import TokenPolicy
+
+__all__ = ["Batch", "explained_variance", "ppo_loss", "rank_normalise"]
+
+
+def rank_normalise(rewards: list[float]) -> Tensor:
+    """Ranks of ``rewards``, shifted and scaled to mean 0 and variance 1; zeros where all are equal; (N,) float32.
+
+    Only the order counts (fitness shaping, Wierstra et al. 2014, sec. 3.1): a shift, a positive scale or one huge value
+    changes nothing. Equal rewards share the mean of their ranks.
+    """
+    values = torch.tensor(rewards, dtype=torch.float64)
+    ordered = values.sort().values
+    ranks = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
+    centred = ranks - ranks.double().mean()
+    return (centred / centred.std(correction=0)).float() if centred.any() else centred.float()
+
+
+def explained_variance(values: Tensor, targets: Tensor) -> float:
+    """1 - Var(target - value) / Var(target): 1 is a perfect critic, 0 a constant; 0 where the targets are constant."""
+    spread = targets.var(correction=0)
+    return float(1 - (targets - values).var(correction=0) / spread) if spread > 0 else 0.0
+
+
+class Batch(NamedTuple):
+    """What an update learns from, fixed over its epochs.
+
+    Args:
+        tokens: (N, T) int64.
+        log_probs: (N, T), of the tokens under the policy as the update found it.
+        advantages: (N, T), normalised.
+        targets: (N, 1), normalised rewards.
+        weights: (N, T) in [0, 1], how likely the policy still is to draw the token, 1 where it drew it.
+    """
+
+    tokens: Tensor
+    log_probs: Tensor
+    advantages: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
+def ppo_loss(
+    policy: TokenPolicy, batch: Batch, clip: float, entropy_weight: float, value_weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The clipped surrogate loss with entropy bonus and value loss (Schulman et al. 2017, eq. 7 and 9).
+
+    Returns:
+        the loss, a scalar; and its figures, scalars: ``policy_loss``, ``value_loss``, ``entropy`` (mean nats a token),
+        ``approx_kl`` (mean nats a token, the estimator (r - 1) - log r) and ``clipfrac``.
+    """
+    distributions, values = policy(batch.tokens)
+    log_ratio = distributions.log_prob(batch.tokens) - batch.log_probs
+    ratio = log_ratio.exp()
+    gain = torch.min(ratio * batch.advantages, ratio.clamp(1 - clip, 1 + clip) * batch.advantages)
+    policy_loss = -(batch.weights * gain).mean()
+    value_loss = 0.5 * (values - batch.targets).square().mean()
+    entropy = distributions.entropy().mean()
+    figures = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clipfrac": ((ratio - 1).abs() > clip).float().mean(),
+    }
+    return policy_loss - entropy_weight * entropy + value_weight * value_loss, figures
