@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -201,9 +202,10 @@ class _Promotion:
 
     def _record(self, run: Run | None, architecture: Architecture, status: str, figures: Result, place: Path) -> None:
         if run is not None:
+            job = hashlib.sha256(self.recipe_name.encode()).hexdigest()[:16]
             with closing(RunStore(run.path / "trials.db")) as store:
                 store.record_promotion(
-                    architecture.key, self.recipe_name, status=status, metrics=figures, place=place.absolute()
+                    architecture.key, job, self.recipe_name, status=status, metrics=figures, place=place.absolute()
                 )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run.directory import RunRecord, read_record
-from nas.run.store import DiagnosticRow, PromotionRow, RunStore, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, InterimRow, PromotionRow, StageRow, TrialRow
+from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
 
@@ -45,6 +46,7 @@ class Contents:
     trials: list[TrialRow]
     diagnostics: list[DiagnosticRow]
     promotions: list[PromotionRow]
+    interim: list[InterimRow]
 
 
 class Run:
@@ -64,7 +66,7 @@ class Run:
 
     @property
     def settings(self) -> SearchSettings:
-        """As resolved when the run began."""
+        """As resolved when the run began, or was last resumed."""
         return self._record.settings
 
     @property
@@ -75,7 +77,8 @@ class Run:
     def contents(self) -> Contents:
         """The rows of the store, all of one moment."""
         with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
-            return Contents(store.stages(), store.trials(), store.diagnostics(), store.promotions())
+            rows = store.stages(), store.trials(), store.diagnostics(), store.promotions()
+            return Contents(*rows, store.all_interim())
 
     @property
     def trials(self) -> "pandas.DataFrame":

@@ -4,7 +4,6 @@ Notation: B sequences of T frames; C classes; maps at stride 8 are h x w. Source
 thesis 6.3.3, 6.4.1.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
@@ -107,7 +106,6 @@ class VideoTask:
             architecture: of the space.
             seed: of the initial weights and the batches; None is the search's, the same for every architecture.
         """
-        begin = time.perf_counter()
         seed = self.options.seed if seed is None else seed
         complexity = self._complexity(architecture)
         cell = self.build(architecture, seed)
@@ -116,7 +114,7 @@ class VideoTask:
                 metrics = self.score(partial(self.unrolled, cell.eval()))
                 yield Interim(step, steps, self._reward(metrics), metrics | complexity)
         metrics = self.score(partial(self.unrolled, cell.eval()))
-        yield Score(self._reward(metrics), metrics | complexity, time.perf_counter() - begin)
+        yield Score(self._reward(metrics), metrics | complexity)
 
     def _reward(self, metrics: dict[str, float]) -> float:
         return -metrics["loss"] if self.options.reward == "loss" else metrics["score"]

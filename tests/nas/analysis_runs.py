@@ -1,6 +1,7 @@
 """Runs written straight into a store, for the tests of their statistics."""
 
 from nas.run.directory import RunRecord, write_record
+from nas.run.rows import Outcome
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import SPACES
@@ -35,8 +36,10 @@ def write_stages(run, stages, space, promotions=(), finished=True, **settings):
             write_trial(store, definition, number, **item)
         if finished:
             store.finish_stage(definition.name)
-    for promotion in promotions:
-        store.record_promotion(**{"recipe": "1x", "status": "done", "place": "promoted", **promotion})
+    for number, promotion in enumerate(promotions):
+        store.record_promotion(
+            **{"job": f"{number:016x}", "recipe": "1x", "status": "done", "place": "promoted", **promotion}
+        )
     store.close()
     return run
 
@@ -46,5 +49,5 @@ def write_trial(store, space, number, tokens, status, reward, reason, seconds, s
     trial = store.record_proposal(space.name, architecture.named, architecture.key, number, 0.0, {})
     store._db.execute("UPDATE trials SET started = ? WHERE trial = ?", (started, trial))
     if status != "running":
-        outcome = {"status": status, "reward": reward, "reason": reason, "metrics": metrics, "seconds": seconds}
-        store.record_outcome(trial, space.name, {}, **outcome, diagnostics=diagnostics)
+        outcome = Outcome(status, reward, reason, metrics, seconds)
+        store.record_outcome(trial, space.name, outcome, {}, diagnostics)

@@ -83,7 +83,6 @@ def test_a_score_is_whole_and_finite(case, cache_dir):
     assert all(isinstance(value, float) for value in score.metrics.values())
     assert score.metrics["params"] > 0
     assert score.metrics["macs"] > 0
-    assert score.seconds > 0
 
 
 def test_the_same_architecture_gets_the_same_score_whatever_came_before(case, cache_dir):

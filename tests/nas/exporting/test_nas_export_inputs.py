@@ -197,7 +197,7 @@ def test_weights_trained_in_full_somewhere_else_are_found_by_the_store(run, tmp_
     (best,) = run.best()
     elsewhere = (run.path / "promoted" / f"{best.key}-mine").rename(tmp_path / "elsewhere")
     store = RunStore(run.path / "trials.db")
-    store.record_promotion(best.key, "mine", status="done", metrics={}, place=elsewhere)
+    store.record_promotion(best.key, "f" * 16, "mine", status="done", metrics={}, place=elsewhere)
     store.close()
     assert export_command.main([str(run.path), "--format", "torch"]) == 0
     _, module, origin = capsys.readouterr().out.splitlines()

@@ -15,8 +15,10 @@ from stopped_rows import assert_stopped_by_rank
 import nas
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
+from nas.searching.limits import NO_LIMITS
 from nas.searching.loop import SearchLoop
 from proxy_tasks import TaskOptions
+from proxy_tasks.cpus import usable_cpus
 from search_spaces import InputError
 
 WORKERS = 2
@@ -41,8 +43,8 @@ class Each(ToyController):
         return type(proposal)(proposal.id, (proposal.id % len(self.space.choices[0].options),), proposal.log_prob)
 
 
-def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, **overrides):
-    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping)
+def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, limits=NO_LIMITS, **overrides):
+    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping, limits=limits, isolated=True)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
     engine.run(
         loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
@@ -60,7 +62,7 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     assert (results.exists() and list(results.iterdir())) == before
     shown = capsys.readouterr().out
     assert "toy: trial 30 of 30" in shown
-    assert "_Worker" not in shown  # Tune's own reports
+    assert "Worker_" not in shown  # Tune's own reports
 
     rows = RunStore(run.path / "trials.db").trials()
     assert [row.trial for row in rows] == list(range(1, 31))
@@ -71,7 +73,7 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     evaluated = [line.split() for line in log.read_text().splitlines()]
     assert len(done) == len(set(done)) == len({key for _, key, _ in evaluated}) == len(evaluated) - 1
     assert len({process for process, _, _ in evaluated}) <= WORKERS + 1  # each is used again and again
-    assert {threads for _, _, threads in evaluated} == {str(max(1, os.cpu_count() // WORKERS))}
+    assert {threads for _, _, threads in evaluated} == {str(max(1, usable_cpus() // WORKERS))}
 
 
 def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tmp_path):
@@ -90,7 +92,7 @@ def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tm
         "sleeps": "done",
     }
     (dead,) = (row for row in rows if row.choices["mood"] == "dies")
-    assert (dead.reward, dead.reason, dead.attempts) == (None, "worker died twice", 2)
+    assert (dead.reward, dead.reason, dead.attempts) == (None, "its process died twice", 2)
     evaluated = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert evaluated.count(dead.key) == 2
     assert [row.status for row in rows[len(MOODS) :]] == ["duplicate", "duplicate"]
