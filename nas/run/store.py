@@ -43,23 +43,28 @@ class RunStore:
             self._db = connect_to_read(self.path)
         else:
             self._db = connect(self.path, "mode=rwc" if create else "mode=rw")
-        self._format = 0 if create else self._check_format()
-        if not read_only:
-            with full_disk_told(self.path):
-                slower = choose_journal(self._db, self.path)
-            if slower and not create:
-                warnings.warn(slower, stacklevel=2)
-            self._db.execute("PRAGMA synchronous = FULL")  # every transaction survives a power cut too
-            self._upgrade()
+        try:
+            self._format = 0 if create else self._check_format()
+            if not read_only:
+                self._prepare_to_write(create)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare_to_write(self, create: bool) -> None:
+        with full_disk_told(self.path):
+            slower = choose_journal(self._db, self.path)
+        if slower and not create:
+            warnings.warn(slower, stacklevel=3)
+        self._db.execute("PRAGMA synchronous = FULL")  # every transaction survives a power cut too
+        self._upgrade()
 
     def _check_format(self) -> int:
         try:
             version = stored_format(self._db)
         except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-            self.close()
             raise InputError(f"{self.path} is not a run store: {error}") from error
         if version > STORE_FORMAT:
-            self.close()
             raise InputError(f"{self.path}: format {version} is newer than this version reads ({STORE_FORMAT})")
         return version
 

@@ -207,7 +207,7 @@ class SearchLoop:
 
     def timed_out(self, trial: Trial, seconds: float) -> None:
         """The evaluation was ended after so many seconds because it took longer than `time_limit`."""
-        self._end(trial, Outcome("failed", reason=f"timed out after {seconds:.0f} s", seconds=seconds, transient=True))
+        self._end(trial, Outcome("failed", reason=f"timed out after {seconds:g} s", seconds=seconds, transient=True))
 
     def not_started(self, trial: Trial, cause: str) -> None:
         """What was to evaluate the trial did not come so far, for the ``cause`` told.
