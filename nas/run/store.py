@@ -56,7 +56,7 @@ class RunStore:
             slower = choose_journal(self._db, self.path)
         if slower and not create:
             warnings.warn(slower, stacklevel=3)
-        self._db.execute("PRAGMA synchronous = FULL")  # every transaction survives a power cut too
+        self._has_wal = self._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         self._upgrade()
 
     def _check_format(self) -> int:
@@ -80,7 +80,14 @@ class RunStore:
         self._db.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, lasting: bool = True) -> Iterator[None]:
+        """A transaction that survives a power cut, or, where it need not be ``lasting``, a kill of the process alone.
+
+        A trial that a power cut takes out of the store while it is running is proposed again, by the same controller's
+        state: waiting for the disk at its proposal and its interim scores would save nothing. What a later transaction
+        makes last, it makes last with all before it. A rollback journal needs the waiting for its own consistency.
+        """
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if lasting or not self._has_wal else 'NORMAL'}")
         with transaction(self._db, self.path):
             yield
 
@@ -126,7 +133,7 @@ class RunStore:
             parts: of the controller's state, by name; None for one that is gone. All others stay as they are.
         """
         blobs = packed(parts)
-        with self._transaction():
+        with self._transaction(lasting=False):
             cursor = self._db.execute(
                 "INSERT INTO trials (stage, status, choices, key, log_prob, proposal, started)"
                 " VALUES (?, 'running', ?, ?, ?, ?, ?)",
@@ -169,7 +176,7 @@ class RunStore:
 
     def record_interim(self, trial: int, stage: str, step: int, steps: int, reward: float) -> None:
         """A score along the way."""
-        with self._transaction():
+        with self._transaction(lasting=False):
             self._db.execute(
                 "INSERT INTO interim (trial, stage, step, steps, reward) VALUES (?, ?, ?, ?, ?)",
                 (trial, stage, step, steps, reward),

@@ -19,6 +19,7 @@ A failure *for the moment* (`Outcome.transient`) is not remembered of the networ
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from controllers import base
@@ -53,6 +54,11 @@ class Trial:
     proposal: Proposal
     architecture: Architecture
     attempt: int = field(default=1, compare=False)
+
+    @cached_property
+    def key(self) -> str:
+        """Of the network."""
+        return self.architecture.key
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class SearchLoop:
             trial = self._pending.popleft() if anew else self._propose()
             if trial is None:
                 return None
-            key = trial.architecture.key
+            key = trial.key
             if key in self._known:
                 self._settle_duplicate(trial)
             elif key in self._in_flight:
@@ -235,7 +241,7 @@ class SearchLoop:
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         """Settles a trial in flight, and what waits for it: as its duplicates, or by an evaluation of their own."""
         self._settle(trial, outcome)
-        key = trial.architecture.key
+        key = trial.key
         del self._evaluated[trial.id]
         waiting = self._in_flight.pop(key)
         if outcome.transient:
@@ -246,7 +252,7 @@ class SearchLoop:
             self._settle_duplicate(duplicate)
 
     def _settle_duplicate(self, trial: Trial) -> None:
-        original, outcome = self._known[trial.architecture.key]
+        original, outcome = self._known[trial.key]
         reason = f"same network as trial {original}" + (", stopped early" if outcome.status == "stopped" else "")
         self._settle(trial, Outcome("duplicate", outcome.reward, reason, outcome.metrics))
 

@@ -91,6 +91,18 @@ def test_a_reader_sees_whole_transactions_while_a_writer_is_inside_one(store):
         reader.finish_stage("toy")
 
 
+def test_an_outcome_waits_for_the_disk_and_a_proposal_only_where_the_journal_needs_it(store):
+    def waits(write):
+        write()
+        return store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+    assert not waits(lambda: propose(store))
+    assert not waits(lambda: store.record_interim(1, "toy", 1, 2, 0.5))
+    assert waits(lambda: settle(store, 1))
+    store._has_wal = False
+    assert waits(lambda: propose(store, 1))
+
+
 def test_a_full_disk_is_told_and_loses_nothing(store):
     trial = propose(store)
     settle(store, trial)
