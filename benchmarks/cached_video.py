@@ -8,8 +8,9 @@ the two evaluations. Rewards differ by the rounding of the cache to float16.
 """
 
 import argparse
+import dataclasses
 import time
-from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,49 +20,39 @@ import search_spaces
 from nas.settings import read_pair
 from proxy_tasks import TaskOptions
 from proxy_tasks.images import normalise
+from proxy_tasks.video.preparing import Side
 from proxy_tasks.video.task import VideoTask
+from proxy_tasks.video.training import score, train_cell
 
 
 class Uncached:
     """`StaticOutputs` with a network that runs anew for every batch; the decoder only where ``dec`` is asked for."""
 
-    def __init__(self, task: VideoTask):
-        self._task, self.labels = task, task.outputs.labels
+    def __init__(self, task: VideoTask, side: Side):
+        self._static, self._frames, self._device = task.prepared.static.network, side.frames, task.device
+        self.labels = side.outputs.labels
 
     def maps(self, names: tuple[str, ...], indices: np.ndarray) -> dict[str, torch.Tensor]:
-        static, images = self._task.static, self._task.frames.images(indices).to(self._task.device)
+        images = self._frames.images(indices).to(self._device)
         with torch.no_grad():
-            features: dict[str, Any] = static.body(normalise(images))
+            features: dict[str, Any] = self._static.body(normalise(images))
             if "dec" in names:
-                features["dec"] = static.decoder(features)["dec"]
+                features["dec"] = self._static.decoder(features)["dec"]
         return {name: features[name] for name in names}
 
 
-@contextmanager
-def timed(task: VideoTask):
-    """A list that gets the seconds of every training step, data and all, while the context lasts."""
-    training, steps = task._training, []
-
-    def measured(cell, seed):
-        begin = time.perf_counter()
-        for item in training(cell, seed):
-            steps.append(time.perf_counter() - begin)
-            yield item
-            begin = time.perf_counter()
-
-    task._training = measured
-    yield steps
-    task._training = training
-
-
-def evaluated(task: VideoTask, outputs, architecture) -> tuple[float, float, float]:
-    """Seconds of the whole evaluation, sequences per second of its training, and the reward."""
-    task.outputs = outputs
-    begin = time.perf_counter()
-    with timed(task) as steps:
-        *_, score = task.evaluate(architecture, 0)
-    size = min(task.settings.batch_size, len(task.meta_train))
-    return time.perf_counter() - begin, size * len(steps) / sum(steps), score.reward
+def evaluated(task: VideoTask, sides: list[Side], architecture) -> tuple[float, float, float]:
+    """Seconds of the whole evaluation, which scores twice, sequences per second of its training, and the reward."""
+    (learned, scored), settings = sides, task.settings
+    classifier = task.prepared.static.network.decoder.classifier
+    cell, begin = task.build(architecture, 0), time.perf_counter()
+    for _, steps in train_cell(cell, classifier, learned, settings, 0):  # noqa: B007
+        pass
+    trained = time.perf_counter()
+    outputs = partial(scored.unrolled, cell.eval(), classifier)
+    reward = score(outputs, scored, len(task.prepared.classes), settings.batch_size)["score"]
+    training, scoring = trained - begin, time.perf_counter() - trained
+    return training + 2 * scoring, min(settings.batch_size, len(learned.sequences)) * steps / training, reward
 
 
 def main() -> None:
@@ -85,13 +76,14 @@ def main() -> None:
     )
     task = VideoTask(search_spaces.get(given.space), options)
     task.prepare(lambda what, done, total: None)
-    cached, uncached, rng = task.outputs, Uncached(task), np.random.default_rng(given.seed)
+    cached, rng = [task.prepared.meta_train, task.prepared.meta_val], np.random.default_rng(given.seed)
+    uncached = [dataclasses.replace(side, outputs=Uncached(task, side)) for side in cached]
     print(f"{task.open_data().describe()}; {task.settings}; {torch.get_num_threads()} threads, {task.device}\n")
     print("| cell | cached, s | sequences/s | uncached, s | sequences/s | ratio | rewards |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for _ in range(given.cells):
         architecture = task.space.sample(rng)
-        (short, fast, one), (long, slow, two) = (evaluated(task, each, architecture) for each in (cached, uncached))
+        (short, fast, one), (long, slow, two) = (evaluated(task, sides, architecture) for sides in (cached, uncached))
         ratio = f"{short:.1f} | {fast:.1f} | {long:.1f} | {slow:.1f} | {long / short:.2f}"
         print(f"| {architecture.key} | {ratio} | {one:.4f}, {two:.4f} |", flush=True)
 

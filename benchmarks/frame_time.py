@@ -12,7 +12,7 @@ import statistics
 import torch
 
 from experiments.video.evaluation import cost
-from nas.exporting import promoted_weights
+from nas.exporting.source import find_source
 from nas.run.reading import Run
 from nas.searching.plan import make_plan, task_factory
 from proxy_tasks.data.video import open_video
@@ -34,10 +34,11 @@ def main() -> None:
     run, data = Run(given.run), open_video(given.data, "test")
     task = task_factory(make_plan(run.settings)[0], run.settings, None)()
     task.prepare(lambda *_: None)
-    print("the static network on meta-val:", task.score(task.per_frame))
+    print("the static network on meta-val:", task.baseline())
 
     networks = {"baseline": (Architecture.of("arch2", ()), given.static)}
-    networks |= {best.key: (best, promoted_weights(run.path, best.key)) for best in run.best(given.top)}
+    found = [find_source(given.run, rank) for rank in range(1, given.top + 1)]
+    networks |= {source.name: (source.architecture, source.weights()) for source in found}
     times: dict[str, list[dict[str, float]]] = {name: [] for name in networks}
     for _ in range(TURNS):
         for name, (architecture, weights) in networks.items():

@@ -21,10 +21,11 @@ from torchvision.models.detection import FCOS
 
 import search_spaces
 from experiments import published
-from nas.exporting.graphs import Graph, graphs_of
-from nas.exporting.images import clips_of
+from experiments.families import family_of
+from experiments.graphs import Graph
 from nas.exporting.networks import prepare
-from nas.exporting.onnx_files import difference, export, session
+from nas.exporting.onnx_files import difference, export, graphs_of, session
+from nas.exporting.writers import SAMPLES
 from search_spaces import Architecture
 
 REPEATS = 9
@@ -90,12 +91,13 @@ def main() -> None:
     print(f"{'':<34}{'image':>12}{'difference':>12}{'torch':>10}{'onnxruntime':>14}{'ratio':>8}")
     for name, architecture in architectures().items():
         task = architecture.space.proxy_task
-        clips, _ = clips_of(task, given.video if task == "video" else given.data)
+        samples = family_of(architecture.space).function("samples")
+        clips, _ = samples(given.video if task == "video" else given.data, SAMPLES)
         exported = prepare(name, architecture, sizes)
         widen(exported.network)
         if isinstance(exported.network, FCOS):
             exported.network.score_thresh = 1.0  # no candidates: networks are timed, not the suppression of noise
-        for graph in graphs_of(exported.network):
+        for graph in graphs_of(exported):
             measure(name, graph, export(graph, exported), clips)
 
 

@@ -1,53 +1,28 @@
-"""One full training as a folder: what it is of, its checkpoint, the weights it ended with, and its figures.
+"""A full training's folder: what it is of, its checkpoint, the weights it ended with, and its figures.
 
 ``job.json`` is written first and says what the folder is for: a resumed job must be the same one. ``result.json`` is
 written last, so a folder that has it is finished.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from experiments.recipes import Recipe
+from proxy_tasks.backbones import read_state_dict
 from proxy_tasks.weights import serialised
 from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 
-__all__ = ["JOB_FORMAT", "JobOptions", "open_job", "read_job", "read_result", "save_weights", "write_result"]
+__all__ = ["JOB_FORMAT", "open_job", "read_job", "read_result", "save_weights", "trained_sizes", "write_result"]
 
 JOB_FORMAT = 1
 
 
-@dataclass(frozen=True)
-class JobOptions:
-    """What every full training is told beside its recipe.
-
-    Args:
-        data: the dataset's folder; None is the built-in one.
-        device: a torch device.
-        seed: of the initial weights, the order and the augmentation.
-        iterations: steps instead of the recipe's ``epochs``; a video recipe's ``cell_epochs`` come before them.
-        workers: processes that decode images beside the training.
-        backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
-        static: weights of a trained static network.
-        pictures: of how many frames to draw the predictions.
-    """
-
-    data: str | None = None
-    device: str = "cpu"
-    seed: int = 0
-    iterations: int | None = None
-    workers: int = 0
-    backbone_weights: str = "default"
-    static: str | None = None
-    pictures: int = 0
-
-
-def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Recipe, **parts: Any) -> None:
+def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Any, **parts: Any) -> None:
     """Makes the folder, or checks that it holds this very job.
 
     Args:
@@ -123,3 +98,24 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 def save_weights(network: nn.Module, path: Path) -> None:
     """Writes a network's state dict, safetensors, in one step."""
     write_whole(path, serialised(network))
+
+
+def trained_sizes(weights: Path, classifiers: Sequence[str] = ()) -> dict[str, Any]:
+    """The sizes of the network whose weights these are, as far as they are known.
+
+    Args:
+        weights: a file; ``backbone`` and ``width`` are those of the recipe in ``job.json`` beside it.
+        classifiers: names of tensors with as many elements as there are classes, which gives ``num_classes``.
+
+    Raises:
+        InputError: the weights or the job cannot be read.
+    """
+    state, job = read_state_dict(weights), weights.parent / "job.json"
+    recipe = read_job(job).get("recipe") if job.is_file() else {}
+    if not isinstance(recipe, dict):
+        raise InputError(f"{job}: key 'recipe' must be a JSON object, got {recipe!r}")
+    sizes = {name: recipe[name] for name in ("backbone", "width") if recipe.get(name) is not None}
+    for name in classifiers:
+        if name in state:
+            sizes["num_classes"] = len(state[name])
+    return sizes

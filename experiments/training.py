@@ -98,7 +98,8 @@ def _resumed(training: Training, path: Path) -> tuple[int, list[tuple[int, float
 def _interrupt_noted() -> Iterator[threading.Event]:
     """The first Ctrl-C only sets the event."""
     noted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in a script's background job
+    if ignored or threading.current_thread() is not threading.main_thread():  # which alone may handle signals
         yield noted
         return
 

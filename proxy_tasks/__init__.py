@@ -46,7 +46,9 @@ def make(name: str | None, space: SearchSpace, options: TaskOptions, previous: A
     name = name or space.proxy_task
     if name is None:
         raise InputError(f"search space {space.name!r} names no proxy task; known: {', '.join(names())}")
-    task: ProxyTask = PROXY_TASKS.get(name)(space, options, previous)
+    task = PROXY_TASKS.get(name)(space, options, previous)
+    if not isinstance(task, ProxyTask):
+        raise InputError(f"the proxy task {name!r} must derive from proxy_tasks.ProxyTask, which {type(task)} does not")
     return task
 
 

@@ -23,7 +23,7 @@ from torchvision.ops import Conv2dNormActivation, FrozenBatchNorm2d
 
 from search_spaces import InputError
 
-__all__ = ["BACKBONES", "make_backbone", "read_state_dict", "state_hash"]
+__all__ = ["BACKBONES", "channels_of_backbone", "make_backbone", "read_state_dict", "state_hash"]
 
 _RESNET_LAYERS = {"layer1": "C2", "layer2": "C3", "layer3": "C4", "layer4": "C5"}
 _RESNET_CHANNELS = {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}
@@ -37,6 +37,13 @@ BACKBONES: dict[str, dict[str, int]] = {
     "resnext101_64x4d": _RESNET_CHANNELS,
 }
 """The channels of every backbone's maps."""
+
+
+def channels_of_backbone(name: str) -> dict[str, int]:
+    """The channels of a backbone's maps by their names; raises `InputError` where there is no such backbone."""
+    if name not in BACKBONES:
+        raise InputError(f"there is no backbone {name!r}; known: {', '.join(BACKBONES)}")
+    return BACKBONES[name]
 
 
 class _Residual(nn.Module):
@@ -90,8 +97,7 @@ def make_backbone(name: str, weights: str = "default", frozen: bool | None = Non
     Raises:
         InputError: unknown name, weights that cannot be had or do not fit.
     """
-    if name not in BACKBONES:
-        raise InputError(f"there is no backbone {name!r}; known: {', '.join(BACKBONES)}")
+    channels_of_backbone(name)
     scratch = weights == "none" or (weights == "default" and name == "tiny")
     frozen = not scratch if frozen is None else frozen
     backbone = _tiny() if name == "tiny" else _torchvision(name, frozen)

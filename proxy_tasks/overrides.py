@@ -4,7 +4,8 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from search_spaces import InputError
 
@@ -17,21 +18,23 @@ def overridden(settings: Settings, values: Mapping[str, Any], whose: str) -> Set
     """``settings``, a dataclass of numbers and texts, with ``values`` instead of its own.
 
     Args:
-        settings: whose fields' present values give the types.
-        values: by name; a text is read as a number where a number is needed.
-        whose: for messages: ``"the FCOS proxy task"``.
+        settings: a dataclass whose annotations give the types: a number, a text, or one of the two or None.
+        values: the new values by name; a text is read as a number where a number is needed.
+        whose: what the settings belong to, for messages: ``"the FCOS proxy task"``.
 
     Raises:
         InputError: no such setting, or a value of the wrong type.
     """
-    known = {item.name: type(getattr(settings, item.name)) for item in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    hints = get_type_hints(type(settings))
+    known = {item.name: get_args(hints[item.name]) or (hints[item.name],) for item in dataclasses.fields(settings)}  # type: ignore[arg-type]
     checked = {}
     for name, value in values.items():
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise InputError(f"{whose} has no setting {name!r}; known: {', '.join(known)}{hint}")
-        checked[name] = _typed(name, value, known[name])
+        (kind,) = (one for one in known[name] if one is not NoneType)
+        checked[name] = None if value is None and NoneType in known[name] else _typed(name, value, kind)
     return dataclasses.replace(settings, **checked)  # type: ignore[type-var]
 
 

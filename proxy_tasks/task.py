@@ -7,12 +7,15 @@ early. Nothing in it depends on which trial comes first: the same architecture g
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from proxy_tasks.cache import default_root
 from search_spaces.space import Architecture, SearchSpace
 
-__all__ = ["Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score", "TaskOptions"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Data", "Diverged", "Interim", "Progress", "ProxyTask", "Score", "TaskOptions", "out_of_memory"]
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)`` is called while a task prepares."""
@@ -105,9 +108,11 @@ class Data(Protocol):
 
 @runtime_checkable
 class ProxyTask(Protocol):
-    """Scores the architectures of one space."""
+    """Scores the architectures of one space; a task that derives from it need not define what has a body here."""
 
     space: SearchSpace
+    keeps: tuple[str, ...] = ()
+    """The names of the trained parts that `kept` gives, each the name of a fingerprint too."""
 
     def open_data(self) -> Data:
         """Opens and checks the training data; cheap, before anything is prepared.
@@ -131,3 +136,19 @@ class ProxyTask(Protocol):
         Raises:
             Diverged: the loss or a prediction is not finite.
         """
+
+    def sizes(self) -> dict[str, Any]:
+        """The sizes of the networks that are scored, named as `proxy_tasks.build_network` takes them."""
+        return {}
+
+    def kept(self) -> "dict[str, nn.Module]":
+        """Trained parts that the full training of winners starts from; call after `prepare`."""
+        return {}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's or the host's memory is exhausted."""
+    import torch  # here, so that a wrong setting is refused before torch is loaded
+
+    # torch reports an exhausted host as a plain RuntimeError of its CPU allocator
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

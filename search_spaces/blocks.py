@@ -2,6 +2,12 @@
 
 A block takes two maps of the pool, applies an operation to each and aggregates the two; the result joins the pool. Five
 tokens spell it: two inputs, two operations, the aggregation.
+
+One network has several spellings, because some things in a spelling do not matter. Take a pool of C3, C4, C5 and the
+aggregation sum: ``sum(skip of C4, conv of C3)`` is the same block as ``sum(conv of C3, skip of C4)``; and two blocks b1
+and b2 that do not take each other may change their numbers, as long as later blocks follow. Of all spellings of a
+network the agreed one is the least: that whose tokens, read from left to right, come first in the order of tuples. So
+the first block above is spelled with C3 (token 0) before C4 (token 1).
 """
 
 from collections.abc import Collection
@@ -21,12 +27,12 @@ def block_choices(
     """The five choices of every block.
 
     Args:
-        name: what the choices' names begin with: ``"fpn"`` makes ``"fpn.1.x1"``.
-        result: what the blocks' results are called, before their number from 1.
-        inputs: the pool at the start.
-        blocks: how many.
-        operations: options of the operations.
-        aggs: options of the aggregations.
+        name: the beginning of the choices' names: ``"fpn"`` makes ``"fpn.1.x1"``.
+        result: the beginning of the results' names: ``"b"`` makes ``"b1"`` for the first block's.
+        inputs: the names of the maps that are in the pool at the start.
+        blocks: the number of blocks.
+        operations: the options of every choice of an operation.
+        aggs: the options of every choice of an aggregation.
     """
     choices = []
     for i in range(1, blocks + 1):
@@ -38,16 +44,19 @@ def block_choices(
 
 
 def least_spelling(tokens: Tokens, inputs: int, free: int, commutative: Collection[int]) -> Tokens:
-    """The least spelling of a network of blocks.
+    """The least spelling of a network of blocks, see the head of this module.
 
-    Two freedoms: the (input, operation) pairs of a commutative aggregation may be exchanged, and the first blocks may
-    be numbered in any order that takes inputs before they are used.
+    The (input, operation) pairs of a commutative aggregation may be exchanged, and the first ``free`` blocks may be
+    numbered in any order in which every block comes after those whose results it takes.
+
+    Example: with three inputs, tokens 0 to 2, and one block whose aggregation commutes, ``(1, 0, 4, 2, 0)`` (operation
+    4 of input 1, operation 2 of input 0) becomes ``(0, 1, 2, 4, 0)``.
 
     Args:
-        tokens: five per block.
-        inputs: size of the pool at the start.
-        free: how many of the blocks, from the first, may be renumbered.
-        commutative: tokens of the aggregations that commute.
+        tokens: any spelling of the network, five tokens for each block.
+        inputs: the number of maps in the pool at the start.
+        free: the number of blocks, counted from the first, that may be renumbered.
+        commutative: the tokens of the aggregations that commute.
     """
     blocks = [tokens[i : i + 5] for i in range(0, len(tokens), 5)]
     needs = tuple(sorted({(x - inputs, i) for i in range(free) for x in blocks[i][:2] if x >= inputs}))
@@ -61,6 +70,7 @@ def _orders(free: int, needs: tuple[tuple[int, int], ...]) -> tuple[Tokens, ...]
 
 
 def _relabelled(blocks: list[Tokens], inputs: int, order: Tokens, commutative: Collection[int]) -> Tokens:
+    """The spelling in which the first blocks stand in this order, every commutative block's pairs in their least."""
     renamed = list(range(inputs + len(blocks)))
     for new, old in enumerate(order):
         renamed[inputs + old] = inputs + new

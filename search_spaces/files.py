@@ -10,7 +10,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file in one step: a reader, or a process killed meanwhile, sees the old content or the new.
 
     Args:
-        path: of the file.
+        path: the file's path.
         content: bytes, or text, which is written in UTF-8.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

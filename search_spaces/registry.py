@@ -29,12 +29,13 @@ def import_user_module(name: str) -> ModuleType:
 
 
 def import_attribute(what: str, target: str, own: bool) -> Any:
-    """What ``target``, a text ``"module:attribute"``, names.
+    """The object that ``target``, a text ``"module:attribute"``, names.
 
     Args:
-        what: it is, for messages.
-        target: the text.
-        own: it is a part of this project: an error in its module is ours, not the user's, and raised as it is.
+        what: the thing that is looked for, in words, for messages: ``"the search space 'mine'"``.
+        target: the text ``"module:attribute"``.
+        own: whether the module is a part of this project; an error in it is then ours, not the user's, and is raised as
+            it is.
 
     Raises:
         InputError: the user's module cannot be imported, or has no such attribute.

@@ -1,3 +1,18 @@
 """Before torch is loaded: threads that wait soon sleep (see `nas`)."""
 
+import signal
+
+import pytest
+
 import nas  # noqa: F401
+
+
+@pytest.fixture
+def heeds_ctrl_c():
+    """SIGINT raises `KeyboardInterrupt` here and in the processes started here, also where it came ignored.
+
+    A shell ignores it in the background jobs of its scripts, and a process ignores what the one that started it did.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -20,12 +20,12 @@ class VideoTraining:
     """See `experiments.training.Training`: the cell alone by Adam, then the cell by Adam and the rest by SGD.
 
     Args:
-        network: its static part trained; trained in place, on its device.
-        data: whose sequences are learned.
+        network: the network, whose static part is trained already; it is trained in place, on its device.
+        data: the dataset whose sequences are learned.
         recipe: all settings.
-        seed: of order and augmentation.
-        iterations: steps end to end; None is the recipe's epochs.
-        workers: processes that decode images.
+        seed: draws the order of the sequences and their augmentation.
+        iterations: the number of steps end to end; None takes the recipe's epochs.
+        workers: the number of processes that decode images; 0 decodes in this one.
     """
 
     def __init__(

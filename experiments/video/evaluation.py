@@ -66,12 +66,12 @@ def evaluate(
     to ``keep``.
 
     Args:
-        network: trained.
-        data: what it is measured on; labels and predictions are compared at the frames' own size.
-        scale: of the network's input.
+        network: the trained network.
+        data: the dataset it is measured on; labels and predictions are compared at the frames' own size.
+        scale: the resolution of the network's input in parts of the frames' own.
         keyframe_interval: see `predictions`.
-        device: where the network is.
-        keep: numbers of frames.
+        device: the device that the network is on.
+        keep: the numbers of the frames whose predictions are given back.
         progress: called with the number of frames done and their total.
     """
     meter, kept = SegmentationMeter(len(data.classes)), dict[int, Tensor]()

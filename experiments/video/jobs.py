@@ -1,7 +1,7 @@
 """Full trainings of segmentation networks, each from its recipe to its figures on the test frames."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from PIL import Image
 from torch import nn
 
 from experiments import training
-from experiments.job_folder import JobOptions, open_job, read_result, save_weights, write_result
-from experiments.recipes import Recipe
+from experiments.job_folder import open_job, read_result, save_weights, write_result
+from experiments.promotion import JobOptions, Progress
 from experiments.timing import device_name
 from experiments.video.cell_training import VideoTraining
 from experiments.video.evaluation import Network, cost, evaluate
 from experiments.video.pictures import colour, legend, strip, write_png
-from experiments.video.recipe import StaticRecipe, VideoRecipe
+from experiments.video.recipe import Recipe, StaticRecipe, VideoRecipe
 from experiments.video.static_training import StaticTraining
 from proxy_tasks.backbones import state_hash
 from proxy_tasks.data.video import open_video
@@ -27,12 +27,10 @@ from proxy_tasks.video.network import StaticSegmenter, VideoSegmenter, build_seg
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
 
-__all__ = ["draw_strips", "measure_baseline", "train_static", "train_video"]
+__all__ = ["draw_strips", "measure_baseline", "static_file", "train_static", "train_video"]
 
 PICTURES = "pictures"
 ARCH2 = Architecture.of("arch2", ())
-Progress = Callable[[str, int, int, float], None]
-"""Called with what is done, how much of how much, and the last loss (NaN where there is none)."""
 
 
 def train_static(
@@ -44,7 +42,7 @@ def train_static(
         InputError: bad data or weights, or the folder holds another job.
         Diverged: the loss, or the trained weights, are not finite.
     """
-    train, test = (open_video(options.data, subset) for subset in ("train", "test"))
+    train, test = (open_video(options.data, subset, sequences=False) for subset in ("train", "test"))
     network = _new(architecture, recipe, options, len(train.classes), auxiliary=True)
     assert isinstance(network, StaticSegmenter), "arch2"
     if options.static:
@@ -75,10 +73,11 @@ def train_video(
         InputError: bad data or weights, no static network, or the folder holds another job.
         Diverged: the loss, or the trained weights, are not finite.
     """
+    recipe = recipe.around()
     train, test = (open_video(options.data, subset) for subset in ("train", "test"))
     network = _new(architecture, recipe, options, len(train.classes))
     assert isinstance(network, VideoSegmenter), architecture.space.name
-    load_weights(network.static, _static_file(options))
+    load_weights(network.static, static_file(options))
     open_job(folder, resume, architecture, recipe, **_dependencies(train, options, network))
     if (finished := _finished(folder, options)) is not None:
         return finished
@@ -92,9 +91,10 @@ def measure_baseline(
     folder: Path, recipe: VideoRecipe, options: JobOptions, resume: bool, say: Progress
 ) -> dict[str, Any]:
     """Measures the static network ``options.static`` as it is, frame by frame; raises as `train_video`."""
+    recipe = recipe.around()
     test = open_video(options.data, "test")
     network = _new(ARCH2, recipe, options, len(test.classes))
-    load_weights(network, _static_file(options))
+    load_weights(network, static_file(options))
     open_job(folder, resume, ARCH2, recipe, **_dependencies(test, options, network))
     finished = _finished(folder, options)
     return finished or _finish(folder, network, recipe.scale, 0, test, options, say, steps=0)
@@ -106,7 +106,8 @@ def _finished(folder: Path, options: JobOptions) -> dict[str, Any] | None:
     return result if result is not None and result["pictures"] >= options.pictures else None
 
 
-def _static_file(options: JobOptions) -> str:
+def static_file(options: JobOptions) -> str:
+    """The weights of the static network that cells are trained around; raises `InputError` where none are given."""
     if options.static is None:
         raise InputError(
             "a video recipe starts from a trained static network; give --static weights.safetensors of"
@@ -116,9 +117,15 @@ def _static_file(options: JobOptions) -> str:
 
 
 def _new(
-    architecture: Architecture, recipe: Recipe, options: JobOptions, classes: int, auxiliary: bool = False
+    architecture: Architecture,
+    recipe: Recipe,
+    options: JobOptions,
+    classes: int,
+    auxiliary: bool = False,
 ) -> Network:
     """A network with initial weights drawn from the seed, its encoder's as the options say, on the device."""
+    assert recipe.backbone is not None, "see VideoRecipe.around"
+    assert recipe.width is not None, "see VideoRecipe.around"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         weights = "none" if options.static or not auxiliary else options.backbone_weights

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as F
 
-from experiments.recipes import Recipe
+from experiments.video.recipe import Recipe
 from proxy_tasks.data.video.base import VOID, VideoDataset
 from proxy_tasks.images import PADDING
 from proxy_tasks.video.frames import shrunk
@@ -33,10 +33,10 @@ def augmented(images: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Gen
     """One scale, one crop and one flip for all frames of a sequence.
 
     Args:
-        images: (T, 3, H, W) uint8.
-        labels: (T, H, W) uint8.
-        recipe: scales and crop.
-        rng: draws them.
+        images: the sequence's frames, (T, 3, H, W) uint8.
+        labels: their labels, (T, H, W) uint8.
+        recipe: the range of the scale, the size of the crop, and the share that is mirrored.
+        rng: draws the scale, the crop's place, and whether to mirror.
 
     Returns:
         (T, 3, crop_height, crop_width) and (T, crop_height, crop_width).
@@ -48,7 +48,7 @@ def augmented(images: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Gen
     crop = (recipe.crop_height, recipe.crop_width)
     top, left = (int(rng.integers(max(0, side - want) + 1)) for side, want in zip(size, crop, strict=True))
     images, labels = (x[..., top : top + crop[0], left : left + crop[1]] for x in (images, labels))
-    if rng.random() < 0.5:
+    if rng.random() < recipe.flip:
         images, labels = images.flip(-1), labels.flip(-1)
     padded = torch.tensor(PADDING, dtype=torch.uint8).view(3, 1, 1).repeat(len(images), 1, *crop)
     void = torch.full((len(labels), *crop), VOID, dtype=torch.uint8)

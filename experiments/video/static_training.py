@@ -22,12 +22,12 @@ class StaticTraining:
     """See `experiments.training.Training`; encoder and decoder each with its learning rate under the poly schedule.
 
     Args:
-        network: with auxiliary classifiers; trained in place, on its device.
-        data: whose annotated frames are learned.
+        network: the network with its auxiliary classifiers; it is trained in place, on its device.
+        data: the dataset whose annotated frames are learned.
         recipe: all settings.
-        seed: of order and augmentation.
-        iterations: steps; None is the recipe's epochs.
-        workers: processes that decode images.
+        seed: draws the order of the frames and their augmentation.
+        iterations: the number of steps; None takes the recipe's epochs.
+        workers: the number of processes that decode images; 0 decodes in this one.
     """
 
     def __init__(

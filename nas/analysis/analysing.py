@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nas.analysis.effects import SMALLEST, effects, effects_by_choice
+from experiments.families import family_of
+from nas.analysis.effects import SMALLEST, effects
 from nas.analysis.outcomes import failures, statuses, wall_time
 from nas.analysis.promoted import correlations, promoted
 from nas.analysis.rewards import metrics, pareto, rewards
@@ -27,8 +28,6 @@ _BY_STAGE = (
     proportions,
     proportions_over_time,
     weight_sharing,
-    effects,
-    effects_by_choice,
     pareto,
     failures,
 )
@@ -38,11 +37,11 @@ def analyse(run: str | Path | Run, name: str | None = None) -> Analysis:
     """The statistics of a run, finished, interrupted or being written; only reads it.
 
     Args:
-        run: or its directory.
-        name: what to call it; its directory's name without.
+        run: the run, or the directory that it is in.
+        name: what the analysis is to call the run; None is the name of its directory.
 
     Raises:
-        InputError: no run, one of a newer format, one without a trial, or one whose space cannot be imported.
+        InputError: there is no run, it is of a newer format, it has no trial, or its space cannot be imported.
     """
     run = run if isinstance(run, Run) else Run(run)
     record, contents = run.record, run.contents()
@@ -60,6 +59,7 @@ def analyse(run: str | Path | Run, name: str | None = None) -> Analysis:
         best=_best(run, contents),
         tables=tables,
         notes=_notes(tables, record),
+        plotted=family_of(record.settings.search_space()).plotted,
     )
 
 
@@ -85,12 +85,14 @@ def _stages(run: Run, contents: Contents) -> list[StageTrials]:
     for stage in contents.stages:
         rows = [row for row in contents.trials if row.stage == stage.stage]
         if rows:
-            stages.append(stage_trials(stage.stage, run.space(stage.stage), rows))
+            stages.append(stage_trials(stage.stage, run.space(stage.stage), rows, contents.interim))
     return stages
 
 
 def _tables(run: Run, contents: Contents, stages: list[StageTrials]) -> dict[str, pd.DataFrame]:
     tables = {make.__name__: _one_below_the_other([make(stage) for stage in stages]) for make in _BY_STAGE}
+    of_kinds, of_choices = zip(*(effects(stage) for stage in stages), strict=True)
+    tables["effects"], tables["effects_by_choice"] = _one_below_the_other(of_kinds), _one_below_the_other(of_choices)
     tables["wall_time"] = wall_time(stages, max(1, run.settings.workers))
     tables["controller"] = _controller(contents, stages)
     tables["promoted"] = promoted(run, contents)
@@ -99,7 +101,7 @@ def _tables(run: Run, contents: Contents, stages: list[StageTrials]) -> dict[str
     return tables
 
 
-def _one_below_the_other(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _one_below_the_other(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [part for part in parts if not part.empty]  # an empty part's columns have no types of their own
     return pd.concat(filled, ignore_index=True) if filled else parts[0]
 
@@ -168,10 +170,17 @@ def _notes_on_intervals(tables: dict[str, pd.DataFrame], controller: str) -> dic
             continue
         without = int(found.low.isna().sum())
         sentences = []
+        for stage, score in found[["stage", "score"]].drop_duplicates().itertuples(index=False):
+            if score != "final":
+                sentences.append(
+                    f"Trials of {stage} were stopped early, so its effects are of the interim scores at {score}, which"
+                    " the stopped trials have too; over those that were trained to their end alone, the best by their"
+                    " interim scores, differences would come out too small."
+                )
         if without:
             sentences.append(
-                f"{without} of {len(found)} options have no interval and no test: fewer than {SMALLEST} done trials"
-                " use them more or less often than the rest."
+                f"{without} of {len(found)} options have no interval and no test: fewer than {SMALLEST} trials use"
+                " them more or less often than the rest."
             )
         if controller != "random":
             sentences.append(

@@ -18,6 +18,7 @@ from nas.analysis.panels import (
     small_panels,
     stages_of,
 )
+from nas.analysis.promoted import plotted
 from nas.analysis.tables import Analysis
 
 __all__ = ["controller", "effects", "pareto", "promoted", "wall_time"]
@@ -27,15 +28,18 @@ UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def effects(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
-    """Per stage: the effect of each option on the mean reward with its 95 % interval, greatest first."""
+    """Per stage: the effect of each option on the mean score with its 95 % interval, greatest first."""
     plots = []
     for stage, rows in stages_of(analysis, "effects"):
         found = rows.dropna(subset=["difference"]).sort_values("difference", ascending=False)
         if found.empty:
             continue
+        score = found.score.iloc[0]
+        scores = "final reward of the done trials" if score == "final" else f"interim score of all trials at {score}"
         caption = (
-            f"Mean reward over the uses of each option of {stage} less that over the uses of other options in its"
-            " place, with 95 % bootstrap intervals. Filled: significant at 5 % after Holm's correction."
+            f"Mean {scores} over the uses of each option of {stage} less the mean over the uses of other options in its"
+            " place, with 95 % bootstrap intervals. Filled marks: the permutation test of the same difference is"
+            " significant at 5 % after Holm's correction."
         )
         name = plot_name("effects", analysis, analyses, stage)
         plot = Plot(name, caption, 0.7 + 0.19 * len(found))
@@ -50,7 +54,7 @@ def effects(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
         plot.tell(axes, stage, found.difference, places, {"option": labels, **values})
         axes.set_yticks(places, labels)
         axes.set_ylim(len(found) - 0.4, -0.6)
-        axes.set_xlabel("difference of mean rewards")
+        axes.set_xlabel(f"difference of mean {'rewards' if score == 'final' else f'interim scores at {score}'}")
         plots.append(plot)
     return plots
 
@@ -104,21 +108,27 @@ def pareto(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
 
 
 def promoted(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
-    """Per recipe: each final metric against the search's reward, and against parameters and multiply-adds."""
+    """Per recipe: final metrics worth a plot against the search's reward, parameters and multiply-adds."""
     sizes = analysis.tables["pareto"][["trial", *COMPLEXITY]]
     rows = analysis.tables["promoted"].dropna(subset=["value", "reward"]).merge(sizes, on="trial", how="left")
     plots = []
     for recipe, found in rows.groupby("recipe", sort=False):
-        metrics = list(found.groupby("metric", sort=False))
+        every = list(found.metric.unique())
+        metrics = plotted(every, analysis.plotted)
+        if not metrics:
+            continue
         measures = [measure for measure in MEASURES if found[measure].notna().any()]
         caption = f"Results of full training with the recipe {recipe} against what the search knew."
+        if len(metrics) < len(every):
+            caption += f" Figures not shown here: {len(every) - len(metrics)}; all are in tables/promoted.csv."
         name = plot_name("promotion", analysis, analyses, str(recipe))
         plot = Plot(name, caption, 0.4 + 2.2 * len(metrics), len(metrics), len(measures), sharey="row")
         panels = iter(plot.axes)
-        for metric, results in metrics:
+        for metric in metrics:
+            results = found[found.metric == metric]
             for measure in measures:
                 axes = next(panels)
-                _against(plot, axes, results, measure, "value", str(metric), color=BLUE, s=22)
+                _against(plot, axes, results, measure, "value", metric, color=BLUE, s=22)
                 if measure == "reward":
                     axes.set_ylabel(shown(metric))
                     axes.set_title(_correlation(analysis, recipe, metric))

@@ -91,9 +91,10 @@ _TOPICS = (
     _Topic(
         "effects",
         "Effects",
-        "What one use of an option is worth: the mean reward over its uses in done trials, less that over the uses of"
-        " other options in choices that offer it. One whose whole interval lies below zero is one that a search of this"
-        " kind could do without.",
+        "What one use of an option is worth: the mean score over its uses, less the mean score over the uses of other"
+        " options in choices that offer it. Scores are the final rewards of the done trials; in a stage in which trials"
+        " were stopped early they are the interim scores of all its trials at one step. One whose whole interval lies"
+        " below zero is one that a search of this kind could do without.",
         (outcome_plots.effects,),
         ("effects",),
         ("effects_by_choice",),

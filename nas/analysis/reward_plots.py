@@ -65,22 +65,33 @@ def _best_so_far(plot: Plot, axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def metrics(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
-    """Per stage: every metric but size and cost, by trial (thesis fig. 6.3)."""
+    """Per stage: every metric but size and cost, by trial (thesis fig. 6.3), stopped trials apart from done ones."""
     plots = []
     for stage, rows in stages_of(analysis, "metrics"):
         scores = {str(name): found for name, found in rows.groupby("metric", sort=False) if name not in COMPLEXITY}
         if not scores:
             continue
-        caption = f"Every metric of the trials of {stage}; the line is the running mean of {RUNNING}."
+        caption = (
+            f"Every metric of the trials of {stage}; the line is the running mean of the last {RUNNING} done trials."
+            " A stopped trial, and a duplicate of one, has the figures that it was stopped at."
+        )
         plot = Plot(plot_name("metrics", analysis, analyses, stage), caption, *small_panels(len(scores)))
         for axes, (name, found) in zip(plot.axes, scores.items(), strict=False):
-            values = {"trial": found.trial, "value": found.value}
-            plot.scatter(axes, name, found.number, found.value, values, **{**STATUS_LOOK["done"], "s": 7})
-            axes.plot(found.number, found.value.rolling(RUNNING, min_periods=1).mean(), color=VERMILLION)
+            for status, own in found.groupby("status"):
+                look = {**STATUS_LOOK.get(str(status), {"color": QUIET}), "s": 7}
+                plot.scatter(axes, str(status), own.number, own.value, {"trial": own.trial, name: own.value}, **look)
+            done = found[found.status == "done"]
+            axes.plot(
+                done.number, done.value.rolling(RUNNING, min_periods=1).mean(), color=VERMILLION, label="running mean"
+            )
             focus(axes, found.value)
             axes.set_title(shown(name))
             count_trials(axes)
         hide_rest(plot, len(scores))
+        named = {
+            label: artist for axes in plot.axes for artist, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        plot.figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=len(named))
         plots.append(plot)
     return plots
 

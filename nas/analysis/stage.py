@@ -1,6 +1,6 @@
 """One stage of a run as its statistics need it: a frame of rows and a matrix of tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,17 @@ class StageTrials:
     """The rows of one stage, at least one.
 
     Args:
-        name: of the stage.
-        space: what it searches.
+        name: the stage's name.
+        space: the space that the stage searches.
         frame: columns trial, number (from 1), status, reward (NaN where there is none), reason, started, seconds, and
             ``full``: whether the reward is that of a trial that was done, the row's own or the one it duplicates.
-        metrics: of each row, NaN where a figure was not finite.
-        tokens: int64 (rows, choices).
+        metrics: the figures of each row by name, NaN where a figure was not finite.
+        tokens: int64 (rows, choices), the options taken.
+        comparable: float (rows,), the scores by which the trials of the stage are compared with each other; NaN for
+            rows that have none. Where no trial was stopped early these are the rewards of the done trials. Else they
+            are the interim scores of done and stopped trials at the earliest step at which a trial was stopped, the
+            last one that all of them have reached.
+        score: which scores those are: ``"final"``, or for instance ``"step 60 of 120"``.
     """
 
     name: str
@@ -30,6 +35,8 @@ class StageTrials:
     frame: pd.DataFrame
     metrics: list[dict[str, float]]
     tokens: np.ndarray
+    comparable: np.ndarray
+    score: str
 
     @property
     def done(self) -> np.ndarray:
@@ -37,8 +44,23 @@ class StageTrials:
         return (self.frame.status == "done").to_numpy()
 
 
-def stage_trials(name: str, space: SearchSpace, rows: Sequence[TrialRow]) -> StageTrials:
-    """The stage with these rows; raises `InputError` where one has a choice or an option that the space lacks."""
+def stage_trials(
+    name: str,
+    space: SearchSpace,
+    rows: Sequence[TrialRow],
+    interim: Mapping[int, Sequence[tuple[int, int, float]]],
+) -> StageTrials:
+    """The stage with these rows.
+
+    Args:
+        name: the stage's name.
+        space: the space that the stage searches.
+        rows: the stage's rows of the store, at least one.
+        interim: the interim scores of the run by trial, each as ``(step, steps, reward)`` in the order reported.
+
+    Raises:
+        InputError: a row has a choice or an option that the space lacks.
+    """
     own = ("trial", "status", "reward", "reason", "started", "seconds")
     frame = pd.DataFrame({column: [getattr(row, column) for row in rows] for column in own})
     frame = frame.astype({"reward": float, "seconds": float})
@@ -46,7 +68,19 @@ def stage_trials(name: str, space: SearchSpace, rows: Sequence[TrialRow]) -> Sta
     done = {row.key for row in rows if row.status == "done"}
     frame["full"] = [row.status in ("done", "duplicate") and row.key in done for row in rows]
     tokens = np.array([space.from_named(row.choices).tokens for row in rows], dtype=np.int64)
-    return StageTrials(name, space, frame, [row.metrics for row in rows], tokens)
+    comparable, score = _comparable(frame, interim)
+    return StageTrials(name, space, frame, [row.metrics for row in rows], tokens, comparable, score)
+
+
+def _comparable(frame: pd.DataFrame, interim: Mapping[int, Sequence[tuple[int, int, float]]]) -> tuple[np.ndarray, str]:
+    """`StageTrials.comparable` and `StageTrials.score`."""
+    stopped = frame.trial[frame.status == "stopped"]
+    if stopped.empty:
+        return frame.reward.where(frame.status == "done").to_numpy(), "final"
+    first, steps = min(interim[trial][-1][:2] for trial in stopped)
+    at_first = {trial: reward for trial, scores in interim.items() for step, _, reward in scores if step == first}
+    scores = frame.trial.map(at_first).where(frame.status.isin(["done", "stopped"]))
+    return scores.to_numpy(dtype=float), f"step {first} of {steps}"
 
 
 def windows(rows: int, size: int) -> list[slice]:

@@ -3,8 +3,11 @@
 A table has its columns even where it has no rows. ``number`` counts a stage's rows from 1, in the order of their
 proposals; ``trial`` is the row's number in the store. Statuses are those of the store. Failed and diverged trials have
 no reward. A stopped trial has the score it was stopped at: it counts in sampling and is shown among the rewards, but is
-left out of running means, best so far, effects and Pareto fronts, since it is no finished trial's score. Intervals are
-empty (NaN) where a group is too small for them, and ``Analysis.notes`` says so.
+left out of running means, best so far and Pareto fronts, since it is no finished trial's score. Effects compare the
+trials of a stage by one score, which the column ``score`` names: the final reward (``final``) where no trial of the
+stage was stopped, else the interim score at the step of the earliest stop (for instance ``step 60 of 120``), which done
+and stopped trials have alike; `nas.analysis.effects` says why. Intervals are empty (NaN) where a group is too small for
+them, and ``Analysis.notes`` says so.
 
 =====================  =================================================================================================
 table                  columns
@@ -21,19 +24,22 @@ proportions_over_time  stage, first, last, kind, option, count, share, expected:
                        ``first`` to ``last`` (numbers, inclusive)
 weight_sharing         stage, first, last, count, fully_shared, share: heads of which no layer has weights per level, in
                        windows of 50 rows; empty for spaces without the choice
-effects                stage, kind, option, used, not_used, mean_with, mean_without, difference, low, high, p, p_holm:
-                       uses of the option in done trials against uses of others in choices that offer it (`effects`);
-                       ``low`` to ``high`` is the 95 % bootstrap interval of the difference of means, ``p`` that of
-                       Spearman's correlation of uses and rewards, ``p_holm`` corrected over the stage's options
-effects_by_choice      stage, choice, kind, option, then as ``effects``: done trials whose choice took the option
-                       (``used``) against those where it took another (``not_used``)
+effects                stage, kind, option, score, used, not_used, mean_with, mean_without, difference, low, high, p,
+                       p_holm: the scores at uses of the option against those at uses of other options in choices that
+                       offer it (`nas.analysis.effects`); ``low`` to ``high`` is the 95 % bootstrap interval of the
+                       difference of means, ``p`` the p-value of the permutation test of the same difference,
+                       ``p_holm`` that corrected over the stage's options by Holm's method
+effects_by_choice      stage, choice, kind, option, then as ``effects``: the scores of trials whose choice took the
+                       option (``used``) against those of trials where it took another (``not_used``)
 controller             stage, trial, number, name, value: the controller's diagnostics after each update
 pareto                 stage, trial, number, reward, params, macs, params_front, macs_front: done trials; the two last
                        are True where no trial has a higher reward at no more parameters (multiply-adds)
 promoted               key, recipe, status, trial, stage, reward, metric, value: long, results of full training beside
                        the reward that the search gave (trial, stage and reward missing where the run does not know
-                       the key)
-correlations           recipe, metric, count, kendall, kendall_p, spearman, spearman_p: rewards against final metrics
+                       the key); ``recipe`` names the group of full trainings that can be compared
+                       (`nas.analysis.promoted.group_of`)
+correlations           recipe, metric, count, kendall, kendall_p, spearman, spearman_p: rank correlations of rewards
+                       and final metrics within a group of full trainings, with p-values by permutation
 wall_time              stage, part, seconds: worker seconds; parts are "before the stage", "inside trials: STATUS",
                        "between trials" (the controller, the store, waiting, and time when the run was interrupted),
                        and "total", their sum
@@ -54,7 +60,7 @@ from search_spaces import Architecture
 
 __all__ = ["TABLES", "Analysis", "Best", "random_baseline", "table", "write_tables"]
 
-_EFFECT = ("used", "not_used", "mean_with", "mean_without", "difference", "low", "high", "p", "p_holm")
+_EFFECT = ("score", "used", "not_used", "mean_with", "mean_without", "difference", "low", "high", "p", "p_holm")
 _SAMPLED = ("kind", "option", "count", "share", "expected")
 TABLES: dict[str, tuple[str, ...]] = {
     "statuses": ("stage", "status", "count"),
@@ -79,9 +85,9 @@ class Best:
     """One of the best architectures.
 
     Args:
-        rank: from 1.
-        architecture: where the run completes a progressive search, the whole decoder.
-        trials: it comes from one, or from one a stage; the last one's reward is the architecture's.
+        rank: its place among the best, counted from 1.
+        architecture: the architecture; the whole decoder where the run has completed a progressive search.
+        trials: the trials that it comes from, one, or one of each stage; its reward is that of the last.
     """
 
     rank: int
@@ -95,14 +101,15 @@ class Analysis:
 
     Args:
         name: the run's directory, with as much of its path as tells it from the other runs analysed with it.
-        path: of the run.
-        space: what is searched, as the settings name it.
-        controller: as the settings name it.
+        path: the run's directory.
+        space: the name of what is searched, as the settings have it.
+        controller: the controller's name, as the settings have it.
         settings: the run in three lines.
         stages: the names of the stages begun, in order.
-        best: at most five, best first; empty before any trial is done.
-        tables: by name, all of `TABLES`.
-        notes: by table, one sentence on what could not be computed and why.
+        best: the best architectures, at most five, best first; empty before any trial is done.
+        tables: every table of `TABLES`, by name.
+        notes: by the name of a table, sentences on what could not be computed and why, and on how to read it.
+        plotted: the results of full training that the family of the space declares to be worth a plot.
     """
 
     name: str
@@ -114,6 +121,7 @@ class Analysis:
     best: tuple[Best, ...]
     tables: Mapping[str, pd.DataFrame]
     notes: Mapping[str, str]
+    plotted: tuple[str, ...] = ()
 
 
 def random_baseline(analysis: Analysis, analyses: Sequence[Analysis]) -> Analysis | None:

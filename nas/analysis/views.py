@@ -19,7 +19,7 @@ _CAPTIONS = {
     "proportions": "How often each option was taken.",
     "proportions_over_time": "How often each option was taken, by windows of trials.",
     "weight_sharing": "Fully weight-shared heads, by windows of trials.",
-    "effects": "The effect of each option on the mean reward.",
+    "effects": "The effect of each option on the mean score.",
     "effects_by_choice": "The effects choice by choice.",
     "controller": "The controller's figures, update by update.",
     "pareto": "Trials on a front.",
@@ -109,10 +109,10 @@ def _cells(name: str, values: Iterable[Any], numeric: bool) -> list[Cell]:
 def _number(name: str, value: Any) -> str:
     if name in _SHARES:
         return f"{value:.1%}"
-    if name in ("params", "macs") or float(value).is_integer():
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.2g}" if name in _PROBABILITIES else f"{value:.4g}"
+    if name in _PROBABILITIES:  # what is computed from ten thousand permutations is known to that place, and never 0
+        return "< 0.001" if value < 0.001 else f"{value:.2g}"
+    whole = name in ("params", "macs") or float(value).is_integer()
+    text = f"{value:,.0f}" if whole else f"{value:.4g}"
     return text.replace("-", "−")
 
 

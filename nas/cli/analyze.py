@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +42,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     from nas.analysis.analysing import analyse, names_apart
     from nas.analysis.tables import write_tables
     from nas.analysis.terminal import show
+    from nas.folders import full_disk_told, make_writable
     from nas.run.reading import Run
 
     names = names_apart(given.runs)
@@ -51,27 +51,16 @@ def _run(arguments: Sequence[str] | None) -> None:
         if not run.contents().trials:
             raise InputError(f"the run {run.path} has no trial yet")
     out = Path(given.out) if given.out else runs[0].path / "report" if len(runs) == 1 else Path("report")
-    _check_folder(out)
+    make_writable(out)
     console = Console(markup=False, highlight=False, emoji=False)
     analyses = []
     for run, name in zip(runs, names, strict=True):
         analyses.append(analyse(run, name))
         show(analyses[-1], console)
-    try:
+    with full_disk_told(out, "analyse again"):
         write_tables(analyses, out)
         report.write(analyses, out)
-    except OSError as error:
-        raise InputError(f"cannot write the report to {out}: {error.strerror or error}") from error
     console.print(f"The report is {out / 'report.html'}", soft_wrap=True)
-
-
-def _check_folder(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write the report to {out}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "--recipe",
         required=True,
         metavar="NAME|FILE.yaml",
-        help="how: camvid_static, camvid_video, cityscapes_static, cityscapes_video, or a file of your own",
+        help="how: a published recipe, or a file of your own",
     )
     parser.add_argument("--data", metavar="PATH", help="data set (layout recognised); the built-in one without it")
     parser.add_argument("--top", type=int, default=1, metavar="K", help="of a run: its K best (default: 1)")
@@ -63,7 +63,7 @@ def _run(arguments: Sequence[str] | None) -> None:
             raise InputError(f"--{name} must be a whole number of at least {least}, got {value}")
     changes = dict(read_pair("--set", text) for text in given.set)
 
-    from experiments.job_folder import JobOptions
+    from experiments.promotion import JobOptions
     from nas.promoting import promote
     from nas.searching.plan import find_device
 

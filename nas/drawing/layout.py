@@ -14,7 +14,7 @@ import igraph
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from nas.drawing.diagrams import Box, Diagram
+from search_spaces.diagram import Box, Diagram
 
 __all__ = ["FONT", "LINE", "Picture", "PlacedArrow", "PlacedBox", "arrange"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.job_folder import read_job
+from experiments.families import family_of
+from experiments.job_folder import trained_sizes
 from nas.building import build
 from proxy_tasks import NETWORKS
-from proxy_tasks.backbones import BACKBONES, read_state_dict
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
 
@@ -18,7 +18,6 @@ __all__ = ["SEED", "Exported", "prepare"]
 
 SEED = 0
 """Of the weights of a network that nobody has trained."""
-_CLASSIFIERS = ("head.cls_logits.bias", "decoder.classifier.bias", "static.decoder.classifier.bias")
 
 
 @dataclass(frozen=True)
@@ -71,11 +70,7 @@ def prepare(
         raise InputError(
             f"nothing builds the networks of search space {architecture.space.name!r}, so there is none to export"
         )
-    options = (_sizes_of(weights) if weights else {}) | sizes
-    if (backbone := options.get("backbone")) not in {None, *BACKBONES}:
-        raise InputError(f"there is no backbone {backbone!r}; known: {', '.join(BACKBONES)}")
-    if task == "video" and not isinstance(options.get("width", 0), int):
-        raise InputError(f"the width of a segmentation network is one number, got {options['width']!r}")
+    options = (trained_sizes(weights, family_of(architecture.space).classifiers) if weights else {}) | sizes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network: nn.Module = build(architecture, backbone_weights="none", **options)
@@ -84,16 +79,3 @@ def prepare(
     origin = f"of {weights}" if weights else f"untrained, drawn from the seed {SEED}"
     options = {"backbone_weights": "none", **options}
     return Exported(name, architecture, options, network.eval(), origin, space or architecture.space.name, modules)
-
-
-def _sizes_of(weights: Path) -> dict[str, Any]:
-    """The sizes of the network whose weights these are: from the job beside them and from the classifier itself."""
-    state, job = read_state_dict(weights), weights.parent / "job.json"
-    recipe = read_job(job).get("recipe") if job.is_file() else {}
-    if not isinstance(recipe, dict):
-        raise InputError(f"{job}: key 'recipe' must be a JSON object, got {recipe!r}")
-    sizes = {name: recipe[name] for name in ("backbone", "width") if name in recipe}
-    for name in _CLASSIFIERS:
-        if name in state:
-            sizes["num_classes"] = len(state[name])
-    return sizes

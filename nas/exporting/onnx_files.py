@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.families import family_of
+from experiments.graphs import Graph
 from nas.errors import SearchFailed
-from nas.exporting.graphs import Graph, graphs_of
 from nas.exporting.networks import Exported
+from search_spaces import InputError
 from search_spaces.files import write_whole
 
 __all__ = [
@@ -25,8 +27,8 @@ __all__ = [
     "ExportFailed",
     "difference",
     "export",
+    "graphs_of",
     "session",
-    "translations",
     "write_onnx",
 ]
 
@@ -70,7 +72,7 @@ def write_onnx(exported: Exported, folder: Path, clips: Sequence[Tensor]) -> lis
         OSError: the folder cannot be written to.
     """
     files = []
-    for graph in graphs_of(exported.network):
+    for graph in graphs_of(exported):
         content = export(graph, exported)
         found = [difference(graph, content, clip) for clip in clips]
         worst = Difference(max(one.absolute for one in found), max(one.relative for one in found))
@@ -83,6 +85,16 @@ def write_onnx(exported: Exported, folder: Path, clips: Sequence[Tensor]) -> lis
     for path, content, _ in files:
         write_whole(path, content)
     return [(path, worst) for path, _, worst in files]
+
+
+def graphs_of(exported: Exported) -> list[Graph]:
+    """All graphs of a network; raises `InputError` where its family makes none."""
+    family = family_of(exported.architecture.space)
+    graphs = family.function("graphs")
+    if graphs is None:
+        raise InputError(f"no ONNX graph is known for networks of the family {family.name!r}")
+    found: list[Graph] = graphs(exported.network)
+    return found
 
 
 def export(graph: Graph, exported: Exported) -> bytes:
@@ -102,7 +114,7 @@ def export(graph: Graph, exported: Exported) -> bytes:
                 dynamic_shapes=tuple(free),
                 opset_version=OPSET,
                 dynamo=True,
-                custom_translation_table=translations(),
+                custom_translation_table=graph.translations(),
                 optimize=False,  # its rewriting takes minutes where no weights are shared; runtimes rewrite anyway
                 verbose=False,
             )
@@ -139,32 +151,6 @@ def session(model: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """Operators that `torch.onnx.export` does not know, or takes apart, and what ONNX has for them."""
-    from onnxscript import FLOAT, INT64
-    from onnxscript import opset20 as op
-
-    def suppression(boxes: Any, scores: Any, overlap: float, least: float, most: int) -> tuple[Any, Any]:
-        table = op.Transpose(scores, perm=[0, 2, 1])  # (N, C, L)
-        limits = op.Constant(value_ints=[most]), op.Constant(value_floats=[overlap]), op.Constant(value_floats=[least])
-        chosen = op.NonMaxSuppression(boxes, table, *limits)  # rows of image, class, location
-        nothing = op.Mul(table, op.Constant(value_float=0.0))
-        left = op.ScatterND(nothing, chosen, op.GatherND(table, chosen))
-        flat = op.Flatten(op.Transpose(left, perm=[0, 2, 1]), axis=1)
-        padded = op.Pad(flat, op.Constant(value_ints=[0, 0, 0, most]))  # that there always are so many
-        best, places = op.TopK(padded, op.Constant(value_ints=[most]))
-        found = op.Greater(best, op.Constant(value_float=0.0))
-        return best, op.Where(found, places, op.Constant(value_ints=[0]))
-
-    def affine_grid(theta: FLOAT, size: INT64, align_corners: bool) -> Any:
-        return op.AffineGrid(theta, size, align_corners=int(align_corners))
-
-    return {
-        torch.ops.dense_nas.best_detections.default: suppression,
-        torch.ops.aten.affine_grid_generator.default: affine_grid,  # taken apart, it keeps the example's size
-    }
 
 
 def _describe(model: Any, graph: Graph, exported: Exported) -> None:

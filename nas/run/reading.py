@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run.directory import RunRecord, read_record
-from nas.run.rows import DiagnosticRow, InterimRow, PromotionRow, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, PromotionRow, StageRow, TrialRow
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
@@ -40,13 +40,16 @@ def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that the store of a run holds for its readers, as of one moment."""
+    """All that the store of a run holds for its readers, as of one moment.
+
+    ``interim`` has, by trial, the scores along the way as ``(step, steps, reward)`` in the order reported.
+    """
 
     stages: list[StageRow]
     trials: list[TrialRow]
     diagnostics: list[DiagnosticRow]
     promotions: list[PromotionRow]
-    interim: list[InterimRow]
+    interim: dict[int, list[tuple[int, int, float]]]
 
 
 class Run:
@@ -78,7 +81,7 @@ class Run:
         """The rows of the store, all of one moment."""
         with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
             rows = store.stages(), store.trials(), store.diagnostics(), store.promotions()
-            return Contents(*rows, store.all_interim())
+            return Contents(*rows, store.interim_scores())
 
     @property
     def trials(self) -> "pandas.DataFrame":

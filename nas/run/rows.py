@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["DiagnosticRow", "InterimRow", "Outcome", "PromotionRow", "StageRow", "TrialRow"]
+__all__ = ["DiagnosticRow", "Outcome", "PromotionRow", "StageRow", "TrialRow"]
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,6 @@ class TrialRow:
     def cached(self) -> bool:
         """Whether the reward is that of an earlier trial of the same network."""
         return self.status == "duplicate"
-
-
-@dataclass(frozen=True)
-class InterimRow:
-    """One row of ``interim``: a trial's reward after ``step`` of ``steps`` training steps."""
-
-    trial: int
-    step: int
-    steps: int
-    reward: float
 
 
 @dataclass(frozen=True)

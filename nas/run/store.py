@@ -15,11 +15,11 @@ from typing import Any
 
 from nas.run.connection import choose_journal, connect, connect_to_read, full_disk_told, transaction
 from nas.run.encoding import figures_text, number, packed, promotion_row, trial_row, unpacked
-from nas.run.rows import DiagnosticRow, InterimRow, Outcome, PromotionRow, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, Outcome, PromotionRow, StageRow, TrialRow
 from nas.run.schema import STORE_FORMAT, TRANSIENT_BEFORE_3, WHOLE, stored_format, upgrade
 from search_spaces.errors import InputError
 
-__all__ = ["STORE_FORMAT", "DiagnosticRow", "InterimRow", "PromotionRow", "RunStore", "StageRow", "TrialRow"]
+__all__ = ["STORE_FORMAT", "DiagnosticRow", "PromotionRow", "RunStore", "StageRow", "TrialRow"]
 
 
 class RunStore:
@@ -264,12 +264,14 @@ class RunStore:
 
     def interim(self, trial: int) -> list[tuple[int, int, float]]:
         """``(step, steps, reward)`` of a trial, in the order reported."""
-        return [(row.step, row.steps, row.reward) for row in self.all_interim() if row.trial == trial]
+        return self.interim_scores().get(trial, [])
 
-    def all_interim(self) -> list[InterimRow]:
-        """The interim scores of all trials, in the order reported."""
-        rows = self._read("SELECT trial, step, steps, reward FROM interim ORDER BY rowid")
-        return [InterimRow(*row) for row in rows]
+    def interim_scores(self) -> dict[int, list[tuple[int, int, float]]]:
+        """By trial, what `interim` gives of it; trials without an interim score are missing."""
+        scores: dict[int, list[tuple[int, int, float]]] = {}
+        for trial, step, steps, reward in self._read("SELECT trial, step, steps, reward FROM interim ORDER BY rowid"):
+            scores.setdefault(trial, []).append((step, steps, number(reward)))
+        return scores
 
     def diagnostics(self) -> list[DiagnosticRow]:
         """The figures of the controllers' updates, in order; none in a store of format 1."""

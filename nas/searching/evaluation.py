@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas.run.rows import Outcome
-from proxy_tasks.task import Diverged, Interim, ProxyTask, Score
+from proxy_tasks.task import Diverged, Interim, ProxyTask, Score, out_of_memory
 from search_spaces import Architecture
 
 __all__ = ["Outcome", "evaluate"]
@@ -57,11 +57,7 @@ def _is_number(value: object) -> bool:
 
 
 def _failure(error: Exception) -> Outcome:
-    import torch  # here, so that a wrong setting is refused before torch is loaded
-
-    # torch reports an exhausted host as a plain RuntimeError of its CPU allocator.
-    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    if exhausted:  # it depends on what else there is in memory, not on the network alone
+    if out_of_memory(error):  # it depends on what else there is in memory, not on the network alone
         return Outcome("failed", reason=f"out of memory: {error}".rstrip(": "), transient=True)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = "/".join(Path(frame.filename).parts[-2:])

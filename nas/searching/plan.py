@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from experiments.families import family_of, options_of_others
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
 
 __all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory"]
-
-# FPN and head trials of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1.
-DEFAULT_TRIALS = {"demo": {2: (30, 15), 1: (30,)}, "paper": {2: (2800, 600), 1: (2000,)}}
-DEFAULT_REWARD = {"fcos": "loss", "video": "metric"}  # thesis eq. 7.2 and sec. 6.3.3; of a task of one's own: loss
 
 
 @dataclass(frozen=True)
@@ -28,25 +25,26 @@ def resolve(settings: SearchSettings) -> SearchSettings:
 
     Raises:
         InputError: CUDA is asked for and this machine has none, the trials do not fit the stages, something is said
-            of workers where there are none or of video where there is none, or the space is unknown.
+            of workers where there are none, an option is another family's, or the space is unknown.
     """
     for name in ("ray_address", "gpus_per_worker"):
         if settings.workers == 0 and getattr(settings, name) is not None:
             raise InputError(f"setting {name!r} is for worker processes, but 'workers' is 0; give --workers too")
     space = settings.search_space()
-    task = space.stages[0].proxy_task or ""
-    if settings.static is not None and task != "video":
-        raise InputError(f"setting 'static' is for video spaces, and {settings.space!r} is none; leave it out")
+    family = family_of(space)
+    for option, owner in options_of_others(family).items():
+        if getattr(settings, option) is not None:
+            raise InputError(f"setting {option!r} is for {owner} spaces, and {settings.space!r} is none; leave it out")
     device = find_device(settings.device)  # loads torch, for which a wrong space need not wait
     # The built-in images are the demo's, whatever the machine: the paper's sizes need real data and a download.
     preset = settings.preset or ("paper" if device == "cuda" and settings.data is not None else "demo")
     names = [stage.name for stage in space.stages]
-    trials = settings.trials or DEFAULT_TRIALS[preset][len(names)]
+    trials = settings.trials or family.default_trials(preset, len(names))
     if len(trials) not in (1, len(names)):
         raise InputError(
             f"trials gives {len(trials)} figures, but {settings.space!r} has {len(names)} stage(s): {', '.join(names)}"
         )
-    reward = settings.reward or DEFAULT_REWARD.get(task, "loss")
+    reward = settings.reward or family.reward
     trials = trials * (len(names) // len(trials))
     return settings.changed(device=device, preset=preset, trials=trials, reward=reward)
 

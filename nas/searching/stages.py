@@ -17,6 +17,7 @@ from nas.run.store import RunStore
 from nas.searching.display import Display
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.engines import Engine
+from nas.searching.kept import keep
 from nas.searching.limits import Limits
 from nas.searching.loop import SearchLoop, Settled
 from nas.searching.plan import Stage, task_factory
@@ -125,6 +126,7 @@ class _Search:
                 f"stage {stage.name} cannot be prepared: {error}; lower its learning rates by --set"
             ) from error
         self._record_fingerprints(stage.name, task.fingerprints())
+        keep(self.run, task)
         controller = controller_of(stage, settings)
         settled = [row for row in self.store.trials(stage.name) if row.status != "running"]
         best = next((row.reward for row in rank(settled)), None)

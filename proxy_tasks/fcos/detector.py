@@ -6,7 +6,7 @@ It takes and gives torchvision's lists of dicts; labels count from 0 (the classi
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 
-from proxy_tasks.backbones import BACKBONES, make_backbone
+from proxy_tasks.backbones import channels_of_backbone, make_backbone
 from proxy_tasks.fcos.targets import anchors_of, level_sizes
 from search_spaces import Architecture, InputError
 
@@ -65,7 +65,7 @@ def build_detector(
     fpn_width, head_width = parse_width(width)
     body = make_backbone(backbone, backbone_weights, frozen)
     decoder = architecture.build(
-        in_channels=BACKBONES[backbone], num_classes=num_classes, fpn_width=fpn_width, head_width=head_width
+        in_channels=channels_of_backbone(backbone), num_classes=num_classes, fpn_width=fpn_width, head_width=head_width
     )
     return FCOS(
         Pyramid(body, decoder.fpn, head_width),

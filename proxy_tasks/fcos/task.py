@@ -1,6 +1,7 @@
 """The FCOS proxy task: a decoder's loss, or COCO AP, on meta-val after a short training on cached features."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from proxy_tasks.fcos.features import FeatureCache
 from proxy_tasks.fcos.settings import fcos_settings
 from proxy_tasks.fcos.targets import Locations
 from proxy_tasks.fcos.training import finetune_backbone, mean_loss, train_decoder
-from proxy_tasks.task import Interim, Progress, Score, TaskOptions
+from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.weights import trained_once
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.fcos.choices import LEVELS, join
@@ -40,7 +41,7 @@ class _HeadOnly(nn.Module):
         return outputs
 
 
-class FCOSTask:
+class FCOSTask(ProxyTask):
     """Scores FCOS decoders; for ``fcos_head`` the heads alone, on the pre-fetched outputs of one FPN.
 
     Args:
@@ -58,6 +59,10 @@ class FCOSTask:
         self.head_only = space.name == "fcos_head"
         self.fpn = (previous or Architecture.of("fpn_fcos", ())) if self.head_only else None
         self.device = torch.device(options.device)
+
+    def sizes(self) -> dict[str, Any]:
+        """Backbone, and the widths of FPN and head."""
+        return {"backbone": self.settings.backbone, "width": self.settings.width}
 
     def open_data(self) -> DetectionDataset:
         """The training images; raises `InputError` where the data are bad."""

@@ -18,29 +18,10 @@ from proxy_tasks.images import PADDING, normalise
 from proxy_tasks.rows import BUILD_BATCH, Rows, stored, write_arrays
 from proxy_tasks.video.network import StaticSegmenter
 
-__all__ = ["Frames", "StaticOutputs", "shrunk", "split_sequences"]
+__all__ = ["Frames", "StaticOutputs", "shrunk"]
 
 MAPS = ("C3", "C4", "C5", "dec")
-META_VAL_SHARE = 0.1  # thesis 6.4.1: a random 90/10 split
 Counted = Callable[[int, int], None]
-
-
-def split_sequences(data: VideoDataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Meta-train and meta-val: int64 (n, T) frame numbers each, no frame in both.
-
-    Every clip is cut into sequences that share no frame, and a tenth of those is meta-val; meta-train is every sequence
-    that has no frame of them.
-    """
-    every = data.sequences()
-    apart: list[np.ndarray] = []
-    for sequence in every:
-        if not apart or sequence[0] > apart[-1][-1]:
-            apart.append(sequence)
-    count = max(1, round(META_VAL_SHARE * len(apart)))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(apart))[:count])
-    meta_val = np.array(apart, np.int64).reshape(-1, data.sequence_length)[chosen]
-    meta_train = every[~np.isin(every, meta_val).any(axis=1)]
-    return meta_train, meta_val
 
 
 def shrunk(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -109,8 +109,8 @@ class SegmentationMeter:
     """Gathers the metrics of a whole set, batch by batch; the counts of all frames make one matrix.
 
     Args:
-        classes: C.
-        width: of the `trimap`, in pixels.
+        classes: the number of classes, C.
+        width: the width of the `trimap` in pixels.
     """
 
     def __init__(self, classes: int, width: int = TRIMAP_WIDTH):

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from proxy_tasks.backbones import BACKBONES, make_backbone
-from search_spaces import Architecture
+from proxy_tasks.backbones import channels_of_backbone, make_backbone
+from search_spaces import Architecture, InputError
 from search_spaces.video.arch2 import Arch2Decoder
 
 __all__ = ["Following", "State", "StaticSegmenter", "VideoSegmenter", "build_segmenter", "upsample"]
@@ -122,19 +122,25 @@ def build_segmenter(
     width: int = 64,
     auxiliary: bool = False,
 ) -> StaticSegmenter | VideoSegmenter:
-    """The network of ``architecture``: per frame for arch2, with its cell around arch2 for a dynamic cell.
+    """The network of ``architecture``: the static network for arch2, and for a dynamic cell the static network with it.
+
+    The encoder's batch norm is never of the frozen kind, whatever the weights and the job, so that one network has one
+    set of parameters and buffers in every job: arch2 was trained with all its batch norm (Nekrasov et al., CVPR 2019).
+    A training that is to leave it alone puts the network into evaluation mode.
 
     Args:
-        architecture: ``arch2``, or of a video space.
-        backbone: one of ``proxy_tasks.backbones.BACKBONES``.
-        backbone_weights: ``default``, ``none`` or a file.
-        num_classes: of the labels.
-        width: channels of decoder and cell.
-        auxiliary: with the static decoder's auxiliary classifiers, for training.
+        architecture: ``arch2``, or an architecture of a space of dynamic cells.
+        backbone: the encoder's name, one of ``proxy_tasks.backbones.BACKBONES``.
+        backbone_weights: the encoder's weights: ``default``, ``none`` or a file.
+        num_classes: the number of classes.
+        width: the channels of the decoder and of the cell.
+        auxiliary: whether the static decoder has its auxiliary classifiers, which serve the training alone.
     """
-    channels = BACKBONES[backbone]
+    if not isinstance(width, int):
+        raise InputError(f"the width of a segmentation network is one number, got {width!r}")
+    channels = channels_of_backbone(backbone)
     decoder = Arch2Decoder(channels, num_classes, width, auxiliary)
-    static = StaticSegmenter(make_backbone(backbone, backbone_weights), decoder)
+    static = StaticSegmenter(make_backbone(backbone, backbone_weights, frozen=False), decoder)
     if architecture.space.name == "arch2":
         return static
     return VideoSegmenter(static, architecture.build(in_channels=channels, width=width))

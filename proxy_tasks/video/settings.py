@@ -13,20 +13,21 @@ __all__ = ["VideoSettings", "video_settings"]
 
 @dataclasses.dataclass(frozen=True)
 class VideoSettings:
-    """One proxy task.
+    """How the video proxy task trains and scores.
 
     Args:
-        long_side: frames are reduced to this, pixels; never enlarged.
-        crop_height: of the crop, one place a clip, pixels; frames that are lower are not padded.
-        crop_width: as the height.
-        batch_size: sequences in a training step.
-        epochs: passes over meta-train's sequences in a trial.
-        learning_rate: Adam's.
-        width: channels of the static decoder and of the cell.
-        backbone: its name.
-        pretrain_iterations: steps of the static network's training, where no trained one is given.
-        pretrain_batch_size: frames in such a step.
-        pretrain_learning_rate: AdamW's peak rate under the one-cycle schedule.
+        long_side: the long side in pixels to which larger frames are reduced; smaller ones stay as they are.
+        crop_height: the height in pixels of the crops of meta-train, all of a clip at one place; frames that are lower
+            are not padded. Frames of meta-val are not cropped.
+        crop_width: the width in pixels of these crops.
+        batch_size: the number of sequences in a training step.
+        epochs: the number of passes over meta-train's sequences in a trial.
+        learning_rate: Adam's learning rate.
+        width: the channels of the static decoder and of the cell.
+        backbone: the name of the static network's encoder.
+        pretrain_iterations: the number of steps of the static network's training, where no trained one is given.
+        pretrain_batch_size: the number of frames in such a step.
+        pretrain_learning_rate: the peak learning rate of AdamW in them, under the one-cycle schedule.
     """
 
     long_side: int
@@ -53,9 +54,9 @@ def video_settings(preset: str, space: str, backbone: str | None, overrides: Map
 
     Args:
         preset: ``demo`` or ``paper``.
-        space: its name: ``video_cell_4`` has the published settings of Cityscapes, any other those of CamVid.
-        backbone: its name; None is the preset's.
-        overrides: settings by name.
+        space: the space's name: ``video_cell_4`` has the published settings of Cityscapes, any other those of CamVid.
+        backbone: the encoder's name; None is the preset's.
+        overrides: the settings to change, by name.
 
     Raises:
         InputError: no such preset, setting or backbone; a value of the wrong type or out of range.

@@ -1,5 +1,8 @@
 """The static network that cells are searched around: read from a file, or trained once on the cached frames."""
 
+from dataclasses import dataclass
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,22 +19,41 @@ from proxy_tasks.video.settings import VideoSettings
 from proxy_tasks.weights import load_weights, trained_once
 from search_spaces import Architecture, InputError
 
-__all__ = ["static_network"]
+__all__ = ["StaticNetwork", "static_network"]
 
 PRETRAIN = ("pretrain_iterations", "pretrain_batch_size", "pretrain_learning_rate")
 
 
-def static_network(
-    frames: Frames, learned: np.ndarray, classes: int, settings: VideoSettings, options: TaskOptions, progress: Progress
-) -> StaticSegmenter:
-    """arch2 with its encoder, frozen, in evaluation mode, on the device.
+@dataclass(frozen=True)
+class StaticNetwork:
+    """The static network, and all that is needed to build it again.
 
     Args:
-        frames: what it is trained on, where ``options.static`` names no trained weights.
-        learned: the annotated frames of meta-train.
-        classes: of the labels.
-        settings: backbone, width, and those named ``pretrain_*``.
-        options: device, seed, weights.
+        network: arch2 with its encoder, trained and frozen, in evaluation mode.
+        hash: hex digits of its weights.
+        backbone: the name of its encoder, one of `proxy_tasks.backbones.BACKBONES`.
+        width: the channels of its decoder.
+        classes: the number of classes.
+    """
+
+    network: StaticSegmenter
+    hash: str
+    backbone: str
+    width: int
+    classes: int
+
+
+def static_network(
+    frames: Frames, learned: np.ndarray, classes: int, settings: VideoSettings, options: TaskOptions, progress: Progress
+) -> StaticNetwork:
+    """The static network on the device, from the file that ``options.static`` names, or trained once and then cached.
+
+    Args:
+        frames: the frames of meta-train, which the network is trained on where there are no trained weights.
+        learned: the numbers of those that are annotated.
+        classes: the number of classes.
+        settings: the backbone, the width, and the settings named ``pretrain_*``.
+        options: the device, the seed and the weights.
         progress: see `Progress`.
 
     Raises:
@@ -52,9 +74,9 @@ def static_network(
             raise InputError(f"{error} ({sizes}); give the --preset or sizes that it was trained with") from error
     else:
         key = cache_key(
-            frames=frames.key,
+            frames=frames.key,  # so the weights of another split, which may have seen meta-val, are never taken
             initial=state_hash(network),
-            split=options.seed,
+            seed=options.seed,
             **{name: getattr(settings, name) for name in PRETRAIN},
         )
         trained_once(
@@ -64,7 +86,8 @@ def static_network(
             network,
             lambda: _train(network, frames, learned, settings, options, progress),
         )
-    return network.eval().requires_grad_(False)
+    network.eval().requires_grad_(False)
+    return StaticNetwork(network, state_hash(network), settings.backbone, settings.width, classes)
 
 
 def _train(
@@ -94,5 +117,5 @@ def _train(
         settings.pretrain_learning_rate,
         options.seed,
         loss,
-        lambda *n: progress("training the static network", *n),
+        partial(progress, "training the static network"),
     )

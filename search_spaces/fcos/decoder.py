@@ -58,14 +58,14 @@ def _build(
     Args:
         make_fpn: ``make_fpn(architecture, in_channels, fpn_width, head_width)``; None stands for the standard FPN.
         make_head: ``make_head(architecture, head_width, num_classes)``; None stands for the standard head.
-        architecture: what the two make.
-        in_channels: channels of the backbone's maps by name ("C3", "C4", "C5", where the space has it "C2").
-        num_classes: foreground classes.
-        fpn_width: channels inside the FPN.
-        head_width: channels of the pyramid maps and inside the head, a multiple of ``fpn_width``.
+        architecture: the architecture whose choices the two functions read.
+        in_channels: the channels of the backbone's maps by name: "C3", "C4", "C5", and "C2" where the space has it.
+        num_classes: the number of foreground classes.
+        fpn_width: the channels inside the FPN.
+        head_width: the channels of the pyramid maps and inside the head, a multiple of ``fpn_width``.
 
     Raises:
-        InputError: a map's channels are missing, or a width cannot be.
+        InputError: a map's channels are missing, or a width is not possible.
     """
     fpn = (
         make_fpn(architecture, in_channels, fpn_width, head_width)

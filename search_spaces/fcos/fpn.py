@@ -15,7 +15,6 @@ from search_spaces.errors import InputError
 from search_spaces.fcos.choices import BLOCKS, INNER, LEVELS
 from search_spaces.parts.aggregations import make_aggregation
 from search_spaces.parts.block import Block
-from search_spaces.parts.complexity import COUNTING
 from search_spaces.parts.maps import Features, channels_of, resize
 from search_spaces.parts.operations import batch_norm, conv_norm_relu, make_operation
 from search_spaces.space import Architecture
@@ -75,17 +74,17 @@ class StandardFPN(nn.Module):
 class SearchedFPN(nn.Module):
     """The pyramid network that FPN choices spell.
 
-    The adapter of a map that no block takes holds parameters but is skipped, except while `complexity.count` counts:
-    the published figures include it.
+    The adapter of a map that no block takes has parameters, but it is not run; `unused_adapters` lists it, because the
+    published figures include it.
 
     Args:
-        architecture: of `FCOS_FPN` or `FCOS_FPN_C2`.
-        in_channels: channels of C3, C4, C5, in the second space of C2 too, by name.
-        width: channels inside.
-        out_width: channels of the pyramid maps, a multiple of ``width``.
+        architecture: a point of the space `FCOS_FPN` or `FCOS_FPN_C2`.
+        in_channels: the channels of C3, C4 and C5 by name, for the second space those of C2 too.
+        width: the channels inside the pyramid network.
+        out_width: the channels of the pyramid maps, a multiple of ``width``.
 
     Raises:
-        InputError: a level's channels are missing, or a width cannot be.
+        InputError: a level's channels are missing, or a width is not possible.
     """
 
     def __init__(self, architecture: Architecture, in_channels: Mapping[str, int], width: int, out_width: int):
@@ -114,8 +113,7 @@ class SearchedFPN(nn.Module):
 
     def forward(self, features: Features) -> "OrderedDict[str, Tensor]":
         """{"C3": (N, C, H, W), ...} -> {"P3": (N, out_width, H, W), ..., "P7": ...}."""
-        wanted = [level for level in self.adapters if level in self.used or COUNTING.get()]
-        pool = {level: self.adapters[level](features[level]) for level in wanted}
+        pool = {level: adapter(features[level]) for level, adapter in self.adapters.items() if level in self.used}
         for i, (block, (x1, x2)) in enumerate(zip(self.blocks, self.wiring, strict=True), start=1):
             pool[f"b{i}"] = block(pool[x1], pool[x2])
         maps = []
@@ -125,3 +123,7 @@ class SearchedFPN(nn.Module):
             maps.append(sum((resize(pool[name], size) for name in self.dangling), resize(pool[output], size)))
         out: OrderedDict[str, Tensor] = self.top(maps)
         return out
+
+    def unused_adapters(self, features: Features) -> list[tuple[nn.Module, Tensor]]:
+        """The adapters of the maps that no block takes, each with its map; see `complexity.UnusedAdapters`."""
+        return [(adapter, features[level]) for level, adapter in self.adapters.items() if level not in self.used]

@@ -106,7 +106,7 @@ class SearchedHead(FCOSHead):
     """The head that head choices spell, with GroupNorm; both towers have the searched structure.
 
     Args:
-        architecture: of `FCOS_HEAD`.
+        architecture: a point of the space `FCOS_HEAD`.
         width: channels of the pyramid maps and of the towers.
         num_classes: foreground classes.
     """

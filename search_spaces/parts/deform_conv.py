@@ -105,9 +105,9 @@ class DeformConv3x3(nn.Module):
     3·groups·9 output channels and the bias of both convolutions.
 
     Args:
-        in_channels: a multiple of ``offset_groups``.
-        out_channels: any.
-        offset_groups: groups of channels that move together.
+        in_channels: the channels that come in, a multiple of ``offset_groups``.
+        out_channels: the channels that go out.
+        offset_groups: the number of groups of channels that move together.
 
     Raises:
         InputError: the channels do not divide into the groups.
@@ -135,3 +135,7 @@ class DeformConv3x3(nn.Module):
         if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
             return deform_conv2d(x, offset, self.weight, self.bias, mask)
         return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
+
+    def macs(self, x: Tensor, output: Tensor) -> int:
+        """Those of a dense 3×3 convolution: bilinear sampling is not charged, see `search_spaces.parts.complexity`."""
+        return output.numel() * self.weight[0].numel()

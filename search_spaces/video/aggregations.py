@@ -28,13 +28,11 @@ __all__ = [
 
 
 def filter_positions(x: Tensor, filters: Tensor) -> Tensor:
-    """Applies a 3×3 filter of its own at every position, the same to all channels.
-
-    Nine shifted products: the columns of `torch.nn.functional.unfold` would take nine times the memory of ``x``.
+    """Every position's 3×3 neighbourhood of ``x``, weighted by the nine numbers that belong to that position.
 
     Args:
-        x: (N, C, H, W), zero outside.
-        filters: (N, 9, H, W), the taps row by row.
+        x: the map (N, C, H, W); outside of it is zero.
+        filters: (N, 9, H, W), the weights of the neighbourhood row by row, the same for all channels.
 
     Returns:
         (N, C, H, W).
@@ -51,47 +49,51 @@ def filter_positions(x: Tensor, filters: Tensor) -> Tensor:
 class Predictive(nn.Module):
     """x predicts the 3×3 filters that are applied to y ("predictive").
 
-    A depthwise 3×3 convolution of each comes first; a 1×1 convolution of x and a softmax over the nine taps make the
-    filter of a position, which all channels share. No convolution has a bias.
+    x passes ReLU, a depthwise 3×3 convolution, ReLU, another one, ReLU, and a 1×1 convolution to nine channels, none
+    with a bias; a softmax over the nine makes the filter of a position. y is taken as it is.
     """
 
     def __init__(self, channels: int):
         super().__init__()
-        self.filters = nn.Sequential(DepthwiseConv2d(channels, 3, 1), nn.Conv2d(channels, 9, 1, bias=False))
-        self.values = DepthwiseConv2d(channels, 3, 1)
+        self.filters = nn.Sequential(
+            nn.ReLU(),  # not in place: x may be an input of other layers too
+            DepthwiseConv2d(channels, 3, 1),
+            nn.ReLU(inplace=True),
+            DepthwiseConv2d(channels, 3, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 9, 1, bias=False),
+        )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
         x, y = match_sizes(x, y)
-        return filter_positions(self.values(y), self.filters(x).softmax(dim=1))
+        return filter_positions(y, self.filters(x).softmax(dim=1))
+
+    def macs(self, x: Tensor, output: Tensor) -> int:
+        """Nine for every output: the predicted filters meet a 3×3 neighbourhood of one channel each."""
+        return 9 * output.numel()
 
 
 class BilinearSampling(nn.Module):
     """x sampled on an affine grid that y predicts, plus y ("bilinear").
 
-    The grid's 2×3 matrix is the identity plus a linear map of y's average over all positions, reduced to six channels;
-    that map starts at zero, so the whole starts as x + y. Outside of x is zero.
+    y passes a 1×1 convolution to six channels without bias and ReLU; a linear layer of the six channels' averages gives
+    the grid's 2×3 matrix. No identity is added to it, and the layers start as torch starts them, so the sampled part
+    starts anywhere. Outside of x is zero. The grid's corners are those of the pixels, not their centres
+    (``align_corners=False``), which the text leaves open.
 
-    Source: Jaderberg et al., "Spatial Transformer Networks", NIPS 2015, sec. 3.2.
+    Source of the grid: Jaderberg et al., "Spatial Transformer Networks", NIPS 2015, sec. 3.2.
     """
-
-    identity: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
-        self.reduce = nn.Conv2d(channels, 6, 1, bias=False)
+        self.reduce = nn.Sequential(nn.Conv2d(channels, 6, 1, bias=False), nn.ReLU(inplace=True))
         self.matrix = nn.Linear(6, 6)
-        for parameter in self.matrix.parameters():
-            nn.init.zeros_(parameter)
-        self.register_buffer("identity", torch.eye(2, 3), persistent=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
         x, y = match_sizes(x, y)
-        # the average of a 1×1 convolution is the 1×1 convolution of the average, which is cheaper
-        pooled = self.reduce(y.mean((2, 3), keepdim=True)).flatten(1)
-        # the identity is added last: in half precision the grid is then no coarser than the map's pixels
-        matrices = self.identity + self.matrix(pooled).view(-1, 2, 3)
+        matrices = self.matrix(self.reduce(y).mean((2, 3))).view(-1, 2, 3)
         grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
         return y + F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 

@@ -1,12 +1,7 @@
-"""The decoder of arch2, the static segmentation network of the video work: found by search, published as it stands.
+"""The decoder of arch2, the static segmentation network of the video work, wired as `search_spaces.video.choices` says.
 
-Three merge cells join encoder maps at strides 8, 16 and 32: (C3, C5), (that, C5), (C4, C4). The last two are
-concatenated and brought to ``dec``, which a 3×3 classifier reads; during training every merge cell has an auxiliary
-classifier of its own.
-
-Source: Nekrasov et al., "Fast Neural Architecture Search of Compact Semantic Segmentation Models via Auxiliary Cells",
-CVPR 2019 (network "arch2"); thesis 6.3.1 and A.1. The adapter of C2 has parameters, which the published counts include,
-but no merge cell takes C2.
+Three merge cells join encoder maps at strides 8, 16 and 32; the last two results are concatenated and brought to
+``dec``, which a 3×3 classifier reads. During training every merge cell has an auxiliary classifier of its own.
 """
 
 from collections.abc import Mapping
@@ -15,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.parts.complexity import COUNTING
 from search_spaces.parts.maps import resize
 from search_spaces.parts.operations import batch_norm, conv_norm_relu, make_operation
 from search_spaces.space import Architecture
+from search_spaces.video.choices import ARCH2_CELL, ARCH2_JOINED, ARCH2_LEVELS, ARCH2_MERGES
 
 __all__ = ["Arch2Decoder", "Classifier", "build_arch2"]
 
-MERGES = (("C3", "C5"), ("m1", "C5"), ("C4", "C4"))
-"""What m1, m2 and m3 join; m2 and m3 are concatenated."""
+_USED = {name for pair in ARCH2_MERGES.values() for name in pair}
 
 
 class Classifier(nn.Conv2d):
@@ -34,19 +28,18 @@ class Classifier(nn.Conv2d):
 
 
 class _Cell(nn.Module):
-    """dil3(x) + [gap(x) + a] + [1×1(a) + b] + [dil3(1×1(a)) + 1×1(b)] with a = 3×3(x) and b = 3×3(gap(x))."""
+    """The contextual cell, see `choices.ARCH2_CELL`."""
 
     def __init__(self, width: int):
         super().__init__()
-        names = ("conv3x3_dil3", "gap", "conv3x3", "conv1x1", "conv3x3", "conv3x3_dil3", "conv1x1")
-        self.ops = nn.ModuleList(make_operation(name, width, batch_norm) for name in names)
+        self.ops = nn.ModuleList(make_operation(operation, width, batch_norm) for operation, _ in ARCH2_CELL.values())
 
     def forward(self, x: Tensor) -> Tensor:
-        dilated, gap, a_op, a_narrow, b_op, a_dilated, b_narrow = self.ops
-        pooled, a = gap(x), a_op(x)
-        narrow, b = a_narrow(a), b_op(pooled)
-        out: Tensor = dilated(x) + (pooled + a) + (narrow + b) + (a_dilated(narrow) + b_narrow(b))
-        return out
+        pool = {"x": x}
+        for op, (result, (_, source)) in zip(self.ops, ARCH2_CELL.items(), strict=True):
+            pool[result] = op(pool[source])
+        first, *others = (pool[result] for result in ARCH2_CELL)
+        return sum(others, first)
 
 
 class _Merge(nn.Module):
@@ -68,38 +61,41 @@ class Arch2Decoder(nn.Module):
     """The published decoder.
 
     Args:
-        in_channels: channels of the encoder's C2, C3, C4, C5.
-        num_classes: of the classifiers.
-        width: channels inside; 64 in the publication.
-        auxiliary: with the three auxiliary classifiers, for training.
+        in_channels: the channels of the encoder's maps C2, C3, C4 and C5 by name.
+        num_classes: the number of classes that the classifiers tell apart.
+        width: the channels inside the decoder; 64 in the publication.
+        auxiliary: whether there are the three auxiliary classifiers, which serve the training alone.
     """
 
     def __init__(self, in_channels: Mapping[str, int], num_classes: int, width: int = 64, auxiliary: bool = False):
         super().__init__()
         self.adapters = nn.ModuleDict(
-            {level: conv_norm_relu(in_channels[level], width, 1, batch_norm) for level in ("C2", "C3", "C4", "C5")}
+            {level: conv_norm_relu(in_channels[level], width, 1, batch_norm) for level in ARCH2_LEVELS}
         )
-        self.merges = nn.ModuleList(_Merge(width) for _ in MERGES)
+        self.merges = nn.ModuleList(_Merge(width) for _ in ARCH2_MERGES)
         self.bottleneck = conv_norm_relu(2 * width, width, 1, batch_norm)
         self.classifier = Classifier(width, num_classes)
-        self.auxiliary = nn.ModuleList(Classifier(width, num_classes) for _ in MERGES) if auxiliary else None
+        self.auxiliary = nn.ModuleList(Classifier(width, num_classes) for _ in ARCH2_MERGES) if auxiliary else None
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor | list[Tensor]]:
         """C2..C5 (N, C, ·, ·) -> ``dec`` (N, width, H/8, W/8), ``logits`` (N, num_classes, H/8, W/8).
 
         With auxiliary classifiers and in training mode also ``aux``, the three merge cells' class scores.
         """
-        wanted = [level for level in self.adapters if level != "C2" or COUNTING.get()]
-        pool: dict[str, Tensor] = {level: self.adapters[level](features[level]) for level in wanted}
-        for number, (merge, (x, y)) in enumerate(zip(self.merges, MERGES, strict=True), start=1):
-            pool[f"m{number}"] = merge(pool[x], pool[y])
-        height, width = pool["m2"].shape[-2:]
-        joined = torch.cat([pool["m2"], resize(pool["m3"], (height, width))], dim=1)
+        pool = {level: adapter(features[level]) for level, adapter in self.adapters.items() if level in _USED}
+        for merge, (name, (x, y)) in zip(self.merges, ARCH2_MERGES.items(), strict=True):
+            pool[name] = merge(pool[x], pool[y])
+        height, width = pool[ARCH2_JOINED[0]].shape[-2:]
+        joined = torch.cat([resize(pool[name], (height, width)) for name in ARCH2_JOINED], dim=1)
         dec = self.bottleneck(torch.relu(joined))
         out: dict[str, Tensor | list[Tensor]] = {"dec": dec, "logits": self.classifier(dec)}
         if self.auxiliary is not None and self.training:
-            out["aux"] = [head(pool[f"m{n}"]) for n, head in enumerate(self.auxiliary, start=1)]
+            out["aux"] = [head(pool[name]) for name, head in zip(ARCH2_MERGES, self.auxiliary, strict=True)]
         return out
+
+    def unused_adapters(self, features: Mapping[str, Tensor]) -> list[tuple[nn.Module, Tensor]]:
+        """The adapters of the maps that no merge cell takes, each with its map; see `complexity.UnusedAdapters`."""
+        return [(adapter, features[level]) for level, adapter in self.adapters.items() if level not in _USED]
 
 
 def build_arch2(architecture: Architecture, **sizes: Any) -> Arch2Decoder:

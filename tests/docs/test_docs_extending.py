@@ -14,12 +14,16 @@ import nas
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 EXAMPLES = dict(
-    zip(("uniform_head", "hill_climbing", "yolo"), re.findall(r"```python\n(.*?)```", PAGE, re.S), strict=True)
+    zip(
+        ("uniform_head", "hill_climbing", "yolo", "denoise"),
+        re.findall(r"```python\n(.*?)```", PAGE, re.S),
+        strict=True,
+    )
 )
 SMALL = ("crop=64", "batch_size=8", "iterations=2", "width=16-32", "pretrain_iterations=2")
 
 
-def search(folder: Path, *flags: str) -> subprocess.CompletedProcess:
+def search(folder: Path, *flags: str, sizes: tuple[str, ...] = SMALL) -> subprocess.CompletedProcess:
     """The page's command, as a user types it in the folder that holds the example."""
     for name, text in EXAMPLES.items():
         (folder / f"{name}.py").write_text(text)
@@ -37,7 +41,7 @@ def search(folder: Path, *flags: str) -> subprocess.CompletedProcess:
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*command, "--set", *SMALL],
+        [*command, "--set", *sizes],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -96,3 +100,20 @@ def test_a_dataset_with_a_broken_line(tmp_path):
     assert done.returncode == 2
     assert re.search(r"3\.txt, line 2: a line has a class and four numbers, got 'nonsense'", done.stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_family(tmp_path):
+    done = search(tmp_path, "--import", "denoise", "--space", "denoiser", sizes=("steps=3",))
+    assert done.returncode == 0, done.stderr
+    assert len(nas.load_run(tmp_path / "run").trials) == 6  # the family's own number
+    (tmp_path / "mine.yaml").write_text("kind: denoise\n")
+    command = [sys.executable, "-m", "nas.cli.promote", "run", "--recipe", "mine.yaml", "--top", "2", "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command += ["--iterations", "5"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"denoiser 2, trial \d", done.stdout)
+    assert "on unseen signals" in done.stdout
+    found = nas.load_run(tmp_path / "run").contents().promotions
+    assert [row.status for row in found] == ["done", "done"]
+    assert all(0 < row.metrics["error"] < 10 for row in found)

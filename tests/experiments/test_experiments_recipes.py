@@ -12,11 +12,11 @@ from search_spaces import InputError
 # thesis 6.4.2 and A.1
 STATIC = {
     "encoder_learning_rate": 0.05, "decoder_learning_rate": 0.01, "auxiliary_weight": 0.3, "scale_min": 0.5,
-    "scale_max": 2.0, "poly_power": 0.9, "scale": 1.0, "backbone": "mobilenet_v2", "width": 64,
+    "scale_max": 2.0, "flip": 0.5, "poly_power": 0.9, "scale": 1.0, "backbone": "mobilenet_v2", "width": 64,
 }  # fmt: skip
 VIDEO = {
     "cell_learning_rate": 0.008, "finetune_cell_learning_rate": 0.004, "static_learning_rate": 0.0005, "momentum": 0.9,
-    "batch_size": 16, "scale": 1.0, "backbone": "mobilenet_v2", "width": 64,
+    "batch_size": 16, "scale": 1.0, "scale_min": 1.0, "scale_max": 1.0, "flip": 0.0, "backbone": None, "width": None,
 }  # fmt: skip
 PUBLISHED = {
     "camvid_static": (StaticRecipe, STATIC | {"epochs": 2000, "batch_size": 32, "crop": (600, 600)}),
@@ -39,7 +39,7 @@ def test_these_are_the_published_ones():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_has_the_published_numbers(name):
     kind, expected = PUBLISHED[name]
-    recipe = recipes.load(name)
+    recipe = recipes.load(name).settings
     assert type(recipe) is kind
     found = dataclasses.asdict(recipe) | {"crop": (recipe.crop_height, recipe.crop_width)}
     assert {key: found[key] for key in expected} == expected
@@ -53,8 +53,8 @@ def write(tmp_path, content):
 
 def test_a_file_of_ones_own_and_single_changes(tmp_path):
     path = write(tmp_path, {"kind": "static", "epochs": 7, "encoder_learning_rate": "3e-2"})
-    assert recipes.load(path) == StaticRecipe(epochs=7, encoder_learning_rate=0.03)
-    changed = recipes.load(path, {"epochs": 9, "backbone": "tiny"})
+    assert recipes.load(path).settings == StaticRecipe(epochs=7, encoder_learning_rate=0.03)
+    changed = recipes.load(path, {"epochs": 9, "backbone": "tiny"}).settings
     assert changed == StaticRecipe(epochs=9, encoder_learning_rate=0.03, backbone="tiny")
 
 
@@ -72,6 +72,12 @@ def test_a_file_of_ones_own_and_single_changes(tmp_path):
         ({"kind": "static", "momentum": -0.1}, r"'momentum' must not be negative"),
         ({"kind": "static", "crop_width": 31}, r"'crop_width' must be at least 32 pixels, got 31"),
         ({"kind": "static", "scale_min": 3.0}, r"'scale_max' must not be below 'scale_min', got 2.0"),
+        ({"kind": "video", "flip": 1.5}, r"setting 'flip' must be a share from 0 to 1, got 1.5"),
+        ({"kind": "video", "width": 0}, r"setting 'width' must be positive, got 0"),
+        ({"kind": "video", "width": "wide"}, r"setting 'width' takes a value of type int, got 'wide'"),
+        ({"kind": "video", "backbone": "big"}, r"there is no backbone 'big'; known: tiny,"),
+        ({"kind": "video", "epochs": None}, r"setting 'epochs' takes a value of type int, got None"),
+        ({"kind": "static", "width": None}, r"setting 'width' takes a value of type int, got None"),
         ({"kind": "static", "scale": float("nan")}, r"'scale' takes a value of type float, got nan"),
         ({"kind": "static", "backbone": "big"}, r"there is no backbone 'big'; known: tiny,"),
         ({"kind": "video", "keyframe_interval": -1}, r"'keyframe_interval' must not be negative"),
@@ -101,3 +107,22 @@ def test_a_bad_change_is_refused():
         recipes.load("camvid_video", {"epoch": 3})
     with pytest.raises(InputError, match=r"'batch_size' must be positive, got -4"):
         recipes.load("camvid_video", {"batch_size": "-4"})
+
+
+def test_a_video_recipe_leaves_backbone_and_width_to_the_static_network(tmp_path):
+    sizes = {"backbone": "tiny", "width": 16}
+    open_one = recipes.load(write(tmp_path, {"kind": "video", "backbone": None})).settings
+    assert (open_one.backbone, open_one.width) == (None, None)
+    assert open_one.around(**sizes) == VideoRecipe(**sizes)
+    assert open_one.around() == VideoRecipe(backbone="mobilenet_v2", width=64)
+    assert VideoRecipe(**sizes).around() == VideoRecipe(**sizes) == VideoRecipe(width=16).around(**sizes)
+
+
+def test_a_size_of_a_video_recipe_that_is_not_the_static_network_s_is_refused():
+    recipe = recipes.load("camvid_video", {"width": "32"}).settings
+    with pytest.raises(
+        InputError, match=r"the recipe's width is 32, but the static network .* has the width 64; leave"
+    ):
+        recipe.around("mobilenet_v2", 64)
+    with pytest.raises(InputError, match=r"the recipe's backbone is resnet50, but .* has the backbone tiny"):
+        recipes.load("camvid_video", {"backbone": "resnet50"}).settings.around("tiny")

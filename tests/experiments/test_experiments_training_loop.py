@@ -172,6 +172,7 @@ def test_slow_steps_are_saved_one_by_one(tmp_path, monkeypatch):
     assert read_checkpoint(tmp_path / "checkpoint.pt")["log"] == []
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_the_first_ctrl_c_is_saved(tmp_path, calm):
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -184,6 +185,7 @@ def test_the_first_ctrl_c_is_saved(tmp_path, calm):
     assert ended(tmp_path, walk) == calm
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_the_second_ctrl_c_is_at_once(tmp_path):
     def twice():
         signal.raise_signal(signal.SIGINT)

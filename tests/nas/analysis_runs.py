@@ -9,10 +9,14 @@ from search_spaces import SPACES
 TOY = "fake_tasks:TOY"
 
 
-def row(tokens, status="done", reward=None, reason=None, seconds=1.0, started=0.0, diagnostics=None, **metrics):
-    """One trial; a number as its only status is its reward."""
+def row(
+    tokens, status="done", reward=None, reason=None, seconds=1.0, started=0.0, diagnostics=None, interim=None, **metrics
+):
+    """One trial; a number as its only status is its reward. ``interim`` is its score after step 1 of 2."""
     if not isinstance(status, str):
         status, reward = "done", status
+    if status == "stopped":
+        interim = reward
     return locals()
 
 
@@ -36,18 +40,18 @@ def write_stages(run, stages, space, promotions=(), finished=True, **settings):
             write_trial(store, definition, number, **item)
         if finished:
             store.finish_stage(definition.name)
-    for number, promotion in enumerate(promotions):
-        store.record_promotion(
-            **{"job": f"{number:016x}", "recipe": "1x", "status": "done", "place": "promoted", **promotion}
-        )
+    for promotion in promotions:
+        store.record_promotion(**{"job": "", "recipe": "1x", "status": "done", "place": "promoted", **promotion})
     store.close()
     return run
 
 
-def write_trial(store, space, number, tokens, status, reward, reason, seconds, started, diagnostics, metrics):
+def write_trial(store, space, number, tokens, status, reward, reason, seconds, started, diagnostics, interim, metrics):
     architecture = space.architecture(tokens)
     trial = store.record_proposal(space.name, architecture.named, architecture.key, number, 0.0, {})
     store._db.execute("UPDATE trials SET started = ? WHERE trial = ?", (started, trial))
+    if interim is not None:
+        store.record_interim(trial, space.name, 1, 2, interim)
     if status != "running":
         outcome = Outcome(status, reward, reason, metrics, seconds)
         store.record_outcome(trial, space.name, outcome, {}, diagnostics)

@@ -13,7 +13,7 @@ import torch
 
 from controllers.base import Proposal
 from proxy_tasks.data import open_dataset
-from proxy_tasks.task import Diverged, Interim, Score
+from proxy_tasks.task import Diverged, Interim, ProxyTask, Score
 from search_spaces import Choice, InputError, SearchSpace
 
 OPS = ("a", "b", "c", "d")
@@ -39,7 +39,7 @@ def reward_of(architecture):
     return int.from_bytes(digest[:4], "big") / 2**31 - 1
 
 
-class ToyTask:
+class ToyTask(ProxyTask):
     """Overrides: ``sleep`` seconds a trial; ``bad`` makes `prepare` refuse; ``log`` names a file of evaluations.
 
     ``victim`` names a file: where it is not there yet, the fifth evaluation in the log makes it and kills its process.

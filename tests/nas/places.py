@@ -70,11 +70,12 @@ def edit(path, old, new):
 
 
 def set_box(path, number, **sides):
-    """Changes the sides of a Pascal VOC box."""
-    text = path.read_text()
+    """Changes sides of the object with this number, from 1, in a Pascal VOC annotation, and of no other."""
+    head, *objects = path.read_text().split("<object>")
     for side, value in sides.items():
-        text = re.sub(rf"<{side}>\d+</{side}>", f"<{side}>{value}</{side}>", text, count=number)
-    path.write_text(text)
+        objects[number - 1], found = re.subn(rf"<{side}>\d+</{side}>", f"<{side}>{value}</{side}>", objects[number - 1])
+        assert found == 1, side
+    path.write_text("<object>".join([head, *objects]))
 
 
 def change_json(path, change):

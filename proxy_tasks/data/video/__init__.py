@@ -19,12 +19,15 @@ VIDEO_DATASETS = Registry(
 )
 
 
-def open_video(path: str | Path | None, subset: str = "train") -> VideoDataset:
+def open_video(path: str | Path | None, subset: str = "train", sequences: bool = True) -> VideoDataset:
     """Opens the video dataset in the folder ``path``, whose layout is recognised; None is the built-in `MovingShapes`.
 
     Args:
         path: the folder.
         subset: ``"train"``, ``"val"`` or ``"test"``.
+        sequences: whether sequences are asked for. Without them a dataset need not have any, and frames that are there
+            for the sake of sequences alone are neither looked for nor read: Cityscapes then needs no
+            ``leftImg8bit_sequence``.
 
     Raises:
         InputError: no such folder, no known layout or several, or anything wrong with the data: file and place.
@@ -32,4 +35,4 @@ def open_video(path: str | Path | None, subset: str = "train") -> VideoDataset:
     if path is None:
         return MovingShapes(subset=subset)
     reader: Callable[..., VideoDataset] = recognised(Path(path), VIDEO_DATASETS)
-    return reader(path, subset)
+    return reader(path, subset, sequences)

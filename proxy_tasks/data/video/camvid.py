@@ -37,8 +37,8 @@ class CamVid(FileVideoDataset):
     # fmt: on
     label_map = np.array([*range(len(classes)), VOID] + [INVALID] * (255 - len(classes)), np.uint8)
 
-    def __init__(self, root: str | Path, subset: str = "train"):
-        super().__init__(root, subset)
+    def __init__(self, root: str | Path, subset: str = "train", sequences: bool = True):
+        super().__init__(root, subset, sequences)
         self.verify()
 
     @classmethod

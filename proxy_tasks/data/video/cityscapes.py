@@ -1,6 +1,7 @@
 """Cityscapes: driving scenes in 50 cities (Cordts et al., The Cityscapes Dataset, CVPR 2016)."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,9 @@ class Cityscapes(FileVideoDataset):
     """A folder with ``leftImg8bit/``, ``leftImg8bit_sequence/`` and ``gtFine/``; in each ``train/CITY``, ``val/CITY``.
 
     A clip is an annotated frame, ``gtFine/*_gtFine_labelIds.png`` and ``leftImg8bit/*_leftImg8bit.png``, after the
-    frame before it, from ``leftImg8bit_sequence``. The labels of the test set are not public: ``"test"`` reads ``val``
-    as the papers do. Values in label files are checked when they are decoded, not before: a file is large.
+    frame before it, from ``leftImg8bit_sequence``; where no sequences are asked for, it is the annotated frame alone.
+    The labels of the test set are not public: ``"test"`` reads ``val`` as the papers do. Values in label files are
+    checked when they are decoded, not before: a file is large.
     """
 
     layout = "Cityscapes"
@@ -65,11 +67,14 @@ class Cityscapes(FileVideoDataset):
             if name in images:
                 raise InputError(f"the image {images[name]} has no label file {root / 'gtFine' / part / name}{LABELS}")
             raise InputError(f"the label file {labels[name]} has no image {root / 'leftImg8bit' / part / name}{IMAGE}")
-        annotated = [_frame(images[name], labels[name]) for name in images]
-        known = {(frame.recording, frame.number) for frame in annotated}
-        first = [frame for frame in annotated if (frame.recording, frame.number - 1) not in known]
-        folder = _folder(root, "leftImg8bit_sequence", part)
-        return annotated + [_before(frame, folder) for frame in first]
+        return [_frame(images[name], labels[name]) for name in images]
+
+    def read_for_sequences(self, root: Path, subset: str, frames: Sequence[Frame]) -> list[Frame]:
+        """The frame before every annotated one, where that is not annotated too."""
+        known = {(frame.recording, frame.number) for frame in frames}
+        first = [frame for frame in frames if (frame.recording, frame.number - 1) not in known]
+        folder = _folder(root, "leftImg8bit_sequence", "val" if subset == "test" else subset)
+        return [_before(frame, folder) for frame in first]
 
 
 def _folder(root: Path, package: str, part: str) -> Path:

@@ -74,9 +74,11 @@ class FileVideoDataset(VideoDataset):
     Args:
         root: the folder.
         subset: ``"train"``, ``"val"`` or ``"test"``.
+        sequences: whether sequences are asked for, see `open_video`.
 
     Raises:
-        InputError: anything wrong with the files, found by their headers; no frame; or no clip as long as a sequence.
+        InputError: anything wrong with the files, found by their headers; no frame; or, where sequences are asked for,
+            no clip as long as one.
     """
 
     looks_for: str
@@ -85,9 +87,12 @@ class FileVideoDataset(VideoDataset):
     label_map: np.ndarray
     """uint8 (256,): the class of each value in a label file, `VOID` or `INVALID`."""
 
-    def __init__(self, root: str | Path, subset: str = "train"):
+    def __init__(self, root: str | Path, subset: str = "train", sequences: bool = True):
         self.root, self.subset = str(root), check_video_subset(subset)
-        self._frames = sorted(self.read(Path(root), subset))
+        frames = self.read(Path(root), subset)
+        if sequences:
+            frames = [*frames, *self.read_for_sequences(Path(root), subset, frames)]
+        self._frames = sorted(frames)
         if not self._frames:
             raise InputError(f"{root}: its {subset} set has no images; a dataset needs at least one")
         for earlier, later in pairwise(self._frames):
@@ -97,7 +102,9 @@ class FileVideoDataset(VideoDataset):
         self.clips = find_clips(self._frames)
         checked = in_threads(_check, self._frames)
         self._sizes = [size for size, _ in checked]
-        self._check_clips()
+        self._check_sizes()
+        if sequences:
+            self._check_sequences()
         head = [self.layout, subset, self.classes, self.label_map.tolist(), self.clips, [frame[1] for frame in checked]]
         self.fingerprint = hashlib.sha256(json.dumps(head).encode()).hexdigest()
 
@@ -109,6 +116,16 @@ class FileVideoDataset(VideoDataset):
     @abstractmethod
     def read(self, root: Path, subset: str) -> list[Frame]:
         """The subset's frames, in any order; raises `InputError` where the files break the layout's rules."""
+
+    def read_for_sequences(self, root: Path, subset: str, frames: Sequence[Frame]) -> list[Frame]:
+        """Further frames, without labels, that only sequences need; none unless a layout says otherwise.
+
+        Args:
+            root: the folder.
+            subset: as in `read`.
+            frames: what `read` gave.
+        """
+        return []
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -139,7 +156,7 @@ class FileVideoDataset(VideoDataset):
             raise InputError(f"{path}: the pixel x {x}, y {y} has the value {values[y, x]}; a label is one of {known}")
         return torch.from_numpy(mapped)
 
-    def _check_clips(self) -> None:
+    def _check_sizes(self) -> None:
         for first, index in ((clip[0], index) for clip in self.clips for index in clip):
             if self._sizes[index] != self._sizes[first]:
                 (w, h), (first_w, first_h) = self._sizes[index], self._sizes[first]
@@ -147,6 +164,8 @@ class FileVideoDataset(VideoDataset):
                     f"the image {self._frames[index].image} has {w} x {h} pixels, {self._frames[first].image} of the "
                     f"same clip has {first_w} x {first_h}"
                 )
+
+    def _check_sequences(self) -> None:
         if not len(self.sequences()):
             longest = max(map(len, self.clips))
             raise InputError(

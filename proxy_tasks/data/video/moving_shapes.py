@@ -80,10 +80,10 @@ class MovingShapes(VideoDataset):
 
     Args:
         subset: ``"train"``, ``"val"`` or ``"test"``, sets that share no clip.
-        count: number of clips.
-        length: frames of a clip.
-        size: height and width of a frame.
-        seed: of the whole set.
+        count: the number of clips.
+        length: the number of frames in a clip.
+        size: the height and the width of a frame in pixels.
+        seed: draws the whole set.
 
     Raises:
         InputError: an unknown subset, no clip, clips shorter than a sequence, frames of less than 32 pixels, or a

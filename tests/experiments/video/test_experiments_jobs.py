@@ -15,7 +15,8 @@ from PIL import Image
 from places import environment
 from video_parts import build, cell, noise, static_recipe, video_recipe
 
-from experiments.job_folder import JOB_FORMAT, JobOptions, open_job, read_result, save_weights, write_result
+from experiments.job_folder import JOB_FORMAT, open_job, read_result, save_weights, write_result
+from experiments.promotion import JobOptions
 from experiments.video import jobs
 from experiments.video.jobs import draw_strips, measure_baseline, train_static, train_video
 from experiments.video.recipe import StaticRecipe
@@ -238,8 +239,8 @@ import os, sys
 from pathlib import Path
 import torch
 from experiments import training
-from experiments.job_folder import JobOptions
-from experiments.recipes import VideoRecipe
+from experiments.promotion import JobOptions
+from experiments.video.recipe import VideoRecipe
 from experiments.video.jobs import train_video
 from search_spaces import Architecture
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from video_parts import Memory, noise, static_recipe
 
+from experiments import recipes
 from experiments.video.loading import augmented, batches, steps_in
 from proxy_tasks.data.video.base import VOID
 from proxy_tasks.images import PADDING
@@ -72,6 +73,18 @@ def test_half_of_the_sequences_are_flipped_and_the_crop_goes_everywhere():
         places.add(int(row.min()))
     assert 120 < flips < 180
     assert places == set(range(64 - 32 + 1))
+
+
+def test_sequences_of_the_published_video_recipes_are_neither_scaled_nor_mirrored():
+    images, labels = blocks(5, 6, 3)
+    for name in ("camvid_video", "cityscapes_video"):
+        recipe = recipes.load(name).settings
+        for seed in range(8):
+            found, classes = augmented(images, labels, recipe, np.random.default_rng(seed))
+            rows, columns = (classes[0] != VOID).any(1).nonzero(), (classes[0] != VOID).any(0).nonzero()
+            window = (..., slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+            assert torch.equal(found[window], images)
+            assert torch.equal(classes[window], labels)
 
 
 def test_one_batch_is_the_same_from_every_start_and_by_every_number_of_workers():

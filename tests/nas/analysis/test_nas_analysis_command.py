@@ -127,7 +127,7 @@ def no_choice(run):
         (lambda run: (run / "trials.db").unlink(), "is not a run: it has no trials.db"),
         (lambda run: (run / "run.yaml").unlink(), "is not a run: it has no run.yaml"),
         (lambda run: (run / "trials.db").write_bytes(b"junk" * 1000), "is not a run store"),
-        (lambda run: (run / "report").write_text("a file"), "cannot write the report to"),
+        (lambda run: (run / "report").write_text("a file"), "cannot write to the folder"),
         (lambda run: edit(run / "run.yaml", "fake_tasks:TOY", "gone_module:TOY"), "'gone_module' cannot be imported"),
         (no_choice, "choice 'left' has no option 'z'"),
     ],
@@ -149,7 +149,7 @@ def test_an_empty_run_and_a_missing_or_doubled_one_are_refused_before_anything_i
         ([full, empty, "--out", tmp_path / "out"], f"the run {empty} has no trial yet"),
         ([tmp_path / "none"], f"{tmp_path / 'none'} is not a run: it has no run.yaml"),
         ([full, full, "--out", tmp_path / "out"], f"the run {full} is given twice"),
-        ([full, "--out", full / "run.yaml" / "x"], f"cannot write the report to {full / 'run.yaml' / 'x'}: Not a dir"),
+        ([full, "--out", full / "run.yaml" / "x"], f"cannot write to the folder {full / 'run.yaml' / 'x'}: Not a dir"),
     ):
         status, _, err = told(*arguments)
         assert status == 2

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nas.analysis import analyse
-from nas.analysis.effects import bootstrap_interval, contrasts, holm
+from nas.analysis.effects import bootstrap_interval, contrasts, holm, permutation_p
 
 
 def draw(n, k, slots, seed=0):
@@ -44,18 +44,36 @@ def test_intervals_equal_those_of_scipy(slots):
         assert high[k] == pytest.approx(found.confidence_interval.high, abs=slack)
 
 
-def test_differences_are_those_of_the_definition_and_the_test_ranks():
+def test_differences_are_those_of_the_definition():
     rewards, uses, slots = draw(40, 4, 3)
     found = contrasts(rewards, uses, slots)
     assert found.difference.to_numpy() == pytest.approx([difference(rewards, column, 3) for column in uses.T])
     assert found.used.tolist() == uses.sum(0).tolist()
     assert (found.used + found.not_used).tolist() == [120] * 4
-    # of a single choice, the rank correlation's test is Mann and Whitney's
-    rewards, taken, slots = draw(400, 3, 1)
-    found = contrasts(rewards, taken, slots)
-    for p, column in zip(found.p, taken.T.astype(bool), strict=True):
-        reference = stats.mannwhitneyu(rewards[column], rewards[~column], method="asymptotic").pvalue
-        assert p == pytest.approx(reference, rel=0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("outlier", [0.0, 1000.0])
+def test_p_values_are_those_of_the_permutation_test_of_the_difference(slots, outlier):
+    rewards, uses, _ = draw(30, 3, slots)
+    rewards[uses[:, 2].argmax()] += outlier
+    for p, column in zip(permutation_p(rewards, uses), uses.T, strict=True):
+        reference = stats.permutation_test(
+            (rewards,),
+            lambda r, u=column: abs(difference(r, u, slots)),
+            permutation_type="pairings",
+            alternative="greater",
+            n_resamples=3000,
+            vectorized=False,
+            rng=1,
+        )
+        assert p == pytest.approx(reference.pvalue, abs=0.02)  # four standard errors where p is a tenth
+
+
+def test_p_values_are_exact_where_few_permutations_differ():
+    rewards, taken = np.arange(8.0), (np.arange(8) >= 4).astype(int)[:, None]
+    assert permutation_p(rewards, taken) == pytest.approx(2 / 70, abs=0.005)
+    assert permutation_p(np.arange(40.0), (np.arange(40) >= 20).astype(int)[:, None]) == 1 / 10_001  # never 0
 
 
 def test_intervals_hold_the_true_difference_as_often_as_they_say():
@@ -74,7 +92,7 @@ def test_where_nothing_can_be_compared_nothing_is_claimed():
     found = contrasts(rewards, np.column_stack([always, never, rarely, half]).astype(int), np.ones(4, dtype=int))
     assert found.difference.isna().tolist() == [True, True, False, False]
     assert found.mean_without.isna().tolist() == [True, False, False, False]
-    assert found.p_holm.isna().tolist() == found.low.isna().tolist() == [True, True, True, False]
+    assert found.p.isna().tolist() == found.low.isna().tolist() == [True, True, True, False]
     same = contrasts(np.ones(20), half.astype(int)[:, None], np.ones(1, dtype=int))
     assert same[["difference", "low", "high"]].to_numpy().tolist() == [[0, 0, 0]]
     assert same.p.isna().all()

@@ -19,14 +19,14 @@ from search_spaces.fcos.choices import join
 A, B, C, D = range(4)
 SUM, CAT = range(2)
 BY_HAND = [
-    row((A, A, SUM), 1.0, started=0.0, seconds=10.0, params=10, macs=5),
-    row((A, B, SUM), 2.0, started=12.0, seconds=10.0, params=20, macs=4, ap=math.nan),
+    row((A, A, SUM), 1.0, started=0.0, seconds=10.0, interim=0.5, params=10, macs=5),
+    row((A, B, SUM), 2.0, started=12.0, seconds=10.0, interim=1.0, params=20, macs=4, ap=math.nan),
     row((B, A, SUM), "duplicate", 2.0, "same network as trial 2", started=22.0, seconds=0.0, params=20, macs=4),
-    row((C, C, CAT), "diverged", None, "the loss is nan at iteration 3 of 60", started=23.0, seconds=4.0),
+    row((C, C, CAT), "diverged", None, "the loss is nan at iteration 3 of 60", started=23.0, seconds=4.0, interim=0.1),
     row((C, D, CAT), "diverged", None, "the loss is nan at iteration 14 of 60", started=27.0, seconds=5.0),
     row((B, B, CAT), "stopped", 9.0, "bad", started=32.0, seconds=2.0, diagnostics={"entropy": 2.5, "kl": math.nan}),
-    row((D, D, CAT), 3.0, started=35.0, seconds=15.0, params=15, macs=6),
-    row((A, D, SUM), "running", started=51.0),
+    row((D, D, CAT), 3.0, started=35.0, seconds=15.0, interim=1.5, params=15, macs=6),
+    row((A, D, SUM), "running", started=51.0, interim=0.2),
 ]
 
 
@@ -79,13 +79,16 @@ def test_sampling_by_hand(by_hand):
 def test_effects_by_hand(by_hand):
     columns = ("option", "used", "not_used", "mean_with", "mean_without", "difference")
     ops = values(by_hand.tables["effects"], *columns, kind="op")
-    assert ops[0] == pytest.approx(("a", 3, 3, 4 / 3, 8 / 3, -4 / 3))
-    assert ops[1] == pytest.approx(("b", 1, 5, 2, 2, 0))
-    assert ops[2] == pytest.approx(("c", 0, 6, math.nan, 2, math.nan), nan_ok=True)
+    # of the interim scores of the three done trials and the stopped one; diverged and running trials do not count
+    assert ops[0] == pytest.approx(("a", 3, 5, 2 / 3, 4.4, 2 / 3 - 4.4))
+    assert ops[1] == pytest.approx(("b", 3, 5, 19 / 3, 1, 16 / 3))
+    assert ops[2] == pytest.approx(("c", 0, 8, math.nan, 3, math.nan), nan_ok=True)
     left = values(by_hand.tables["effects_by_choice"], *columns, choice="left")
-    assert left[0] == pytest.approx(("a", 2, 1, 1.5, 3, -1.5))
+    assert left[0] == pytest.approx(("a", 2, 2, 0.75, 5.25, -4.5))
+    assert set(by_hand.tables["effects"].score) == set(by_hand.tables["effects_by_choice"].score) == {"step 1 of 2"}
     assert by_hand.tables["effects"][["low", "high", "p", "p_holm"]].isna().all(axis=None)
-    assert by_hand.notes["effects"].startswith("6 of 6 options have no interval")
+    assert "its effects are of the interim scores at step 1 of 2" in by_hand.notes["effects"]
+    assert "6 of 6 options have no interval" in by_hand.notes["effects"]
 
 
 def test_fronts_failures_and_time_by_hand(by_hand):
@@ -166,32 +169,6 @@ def test_fully_shared_heads_are_counted_by_their_network(tmp_path):
         (51, 100, 50, 50, 1.0),
         (101, 102, 2, 1, 0.5),
     ]
-
-
-def test_correlations_by_hand(tmp_path):
-    rows = [row((k, k, SUM), float(k)) for k in range(4)]
-    keys = [search_spaces.get("fake_tasks:TOY").architecture(item["tokens"]).key for item in rows]
-    results = zip(keys, (0.1, 0.3, 0.2, 0.4), strict=True)
-    promotions = [{"key": key, "metrics": {"ap": ap, "flat": 1.0}} for key, ap in results]
-    promotions += [{"key": keys[0], "recipe": "3x", "metrics": {"ap": 0.5}}]
-    promotions += [{"key": keys[1], "recipe": "3x", "status": "failed", "metrics": {}}]
-    promotions += [{"key": "f" * 16, "recipe": "3x", "metrics": {"ap": 0.5}}]
-    analysis = analyse(write_run(tmp_path / "run", rows, promotions=promotions))
-    found = analysis.tables["correlations"].set_index(["recipe", "metric"])
-    # one of six pairs is the other way round; the squares of the ranks' differences sum to 2
-    assert found.kendall["1x", "ap"] == pytest.approx((5 - 1) / 6)
-    assert found.spearman["1x", "ap"] == pytest.approx(1 - 6 * 2 / (4 * 15))
-    assert found["count"].to_dict() == {("1x", "ap"): 4, ("1x", "flat"): 4, ("3x", "ap"): 1}
-    assert math.isnan(found.kendall["1x", "flat"])
-    assert math.isnan(found.spearman["3x", "ap"])
-    promoted = analysis.tables["promoted"]
-    assert values(promoted, "trial", "reward", "metric", "value", recipe="1x")[:2] == [
-        (1, 0.0, "ap", 0.1),
-        (1, 0.0, "flat", 1.0),
-    ]
-    assert promoted[promoted.key == "f" * 16].trial.isna().all()
-    assert promoted[promoted.status == "failed"].value.isna().all()
-    assert analysis.notes["correlations"].startswith("2 of the correlations cannot be had")
 
 
 def test_a_promoted_decoder_is_found_by_the_stages_it_is_joined_from(tmp_path):

@@ -14,8 +14,8 @@ from PIL import Image
 
 import search_spaces
 from experiments import published
-from nas.drawing import draw, write_png
-from nas.drawing.diagrams import DIAGRAMS, diagram_of
+from experiments.families import FAMILIES
+from nas.drawing import diagram_of, draw, write_png
 from nas.drawing.layout import ADVANCE, FONT, arrange
 from nas.drawing.svg import COLOURS
 from search_spaces import Choice, SearchSpace
@@ -41,8 +41,12 @@ def texts(svg, kinds=tuple(COLOURS)):
     return [text.text for box in wanted for text in box.iter(f"{SVG}text")]
 
 
-def test_every_registered_space_has_a_diagram():
-    assert set(DIAGRAMS) == set(search_spaces.names())
+def test_every_registered_space_has_a_family_with_a_diagram():
+    families = [FAMILIES.get(name) for name in FAMILIES.names()]
+    assert sorted(space for family in families for space in family.spaces) == sorted(search_spaces.names())
+    assert all(family.function("diagram") for family in families)
+    for family in families:
+        assert {search_spaces.get(space).proxy_task for space in family.spaces} == {family.name}
 
 
 @every_space

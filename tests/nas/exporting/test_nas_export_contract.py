@@ -21,9 +21,10 @@ from torch import nn
 import nas
 import search_spaces
 from experiments import published
+from experiments.families import family_of
+from experiments.fcos.graphs import DetectorGraph, best_detections
 from nas.cli import export as export_command
 from nas.exporting import onnx_files
-from nas.exporting.graphs import best_detections, graphs_of
 from nas.exporting.networks import prepare
 from search_spaces import Architecture
 
@@ -154,10 +155,14 @@ def test_a_fresh_process_gives_the_same_outputs_bit_for_bit(case, export, tmp_pa
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+def graphs_of(case, network):
+    return family_of(architecture_of(case).space).function("graphs")(network)
+
+
 @pytest.mark.parametrize("case", [c if c == FAST else pytest.param(c, marks=pytest.mark.slow) for c in CASES])
 def test_onnx_agrees_with_torch_at_any_batch_and_size(case, export):
     network, out, printed = export(case, "onnx")
-    graphs = graphs_of(network)
+    graphs = graphs_of(case, network)
     files = [out / f"{stem(case)}{graph.suffix}.onnx" for graph in graphs]
     assert sorted(out.iterdir()) == sorted(files)
     assert printed[::3] == [str(file) for file in files]
@@ -187,7 +192,7 @@ def test_a_detector_s_graph_detects_what_torchvision_s_fcos_detects(case):
     images = torch.rand(2, 3, 130, 170, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         expected = network(list(images))
-        boxes, scores, labels, *_ = graphs_of(network)[0](images)
+        boxes, scores, labels, *_ = graphs_of(case, network)[0](images)
     for i, one in enumerate(expected):
         count = len(one["scores"])
         assert count > 5
@@ -203,7 +208,7 @@ def test_a_detector_s_graph_detects_what_torchvision_s_fcos_detects(case):
 def test_a_segmentation_network_s_graphs_are_the_network_frame_by_frame(case):
     network = wide(prepare(case, architecture_of(case), SIZES).network)
     clip = torch.rand(2, 2, 3, 70, 90, generator=torch.Generator().manual_seed(0))
-    graphs = graphs_of(network)
+    graphs = graphs_of(case, network)
     with torch.inference_mode():
         found = [graph(*graph.arguments(clip))[0] for graph in graphs]
         frames = (clip - graphs[0].mean) / graphs[0].std
@@ -222,7 +227,7 @@ def test_onnx_of_a_cell_that_joins_what_came_with_the_frame_and_what_was_left():
     }
     exported = prepare("a", search_spaces.get("video_cell").from_named(named), SIZES)
     wide(exported.network)
-    graph = graphs_of(exported.network)[1]
+    graph = onnx_files.graphs_of(exported)[1]
     model = onnx_files.export(graph, exported)
     for batch, height, width in ((1, 96, 128), (3, 150, 70)):
         assert onnx_files.difference(graph, model, torch.rand(2, batch, 3, height, width)).relative <= 1e-3
@@ -262,7 +267,7 @@ def test_onnx_s_suppression_and_torch_s_are_the_one_written_out(most):
         Alone().eval(),
         (boxes, scores),
         opset_version=20,
-        custom_translation_table=onnx_files.translations(),
+        custom_translation_table=DetectorGraph(nn.Identity()).translations(),
         verbose=False,
     )
     runtime = onnx_files.session(program.model_proto.SerializeToString())

@@ -12,10 +12,10 @@ from fake_tasks import ToyTask
 
 import nas
 import proxy_tasks
+from experiments.families import FAMILIES
 from nas import exporting
 from nas.cli import export as export_command
-from nas.exporting import onnx_files
-from nas.exporting.images import clips_of
+from nas.exporting import onnx_files, writers
 from nas.exporting.networks import prepare
 from nas.run.store import RunStore
 from search_spaces import Architecture
@@ -88,7 +88,19 @@ def test_several_trainings_must_be_told_apart(run, capsys):
     status, (line,) = told(capsys, run.path, "--format", "torch")
     assert status == 2
     assert "trained in full more than once" in line
-    assert "-again/weights.safetensors as --weights" in line
+    assert re.search(r"choose one: --weights .*/weights.safetensors or .*-again/weights.safetensors$", line)
+    assert told(capsys, run.path, "--format", "json,svg") == (0, [])  # which need no weights
+
+
+def test_a_training_that_the_run_and_its_folder_name_is_one(run, capsys, monkeypatch):
+    trained(run, recipe={"backbone": "tiny", "width": 8})
+    (best,) = run.best()
+    monkeypatch.chdir(run.path.parent)  # the run is given by a relative path, the store has an absolute one
+    store = RunStore(run.path / "trials.db")
+    place = run.path / "promoted" / best.key
+    store.record_promotion(best.key, "0" * 16, "mine", status="done", metrics={}, place=place)
+    store.close()
+    assert told(capsys, run.path.name, "--format", "torch") == (0, [])
 
 
 FAULTS = {
@@ -166,9 +178,12 @@ def test_a_folder_that_cannot_be_written_to(name, tmp_path, monkeypatch, capsys)
     def full(*where, **how):
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("nas.cli.export._write", full)
+    monkeypatch.setattr(writers, "WRITERS", {name: writers.Writer(name, full)})
     status, (line,) = told(capsys, *arguments, tmp_path / "out")
-    assert (status, line) == (2, f"nas-export: cannot write to {tmp_path / 'out'}: No space left on device")
+    assert (status, line) == (
+        1,
+        f"nas-export: the disk is full ({tmp_path / 'out'}); free some space, then export again",
+    )
 
 
 def test_a_graph_that_differs_is_not_written(monkeypatch, tmp_path, capsys):
@@ -182,7 +197,7 @@ def test_a_graph_that_differs_is_not_written(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("task", ["fcos", "video"])
 def test_what_is_compared_on(task):
-    clips, words = clips_of(task, None)
+    clips, words = FAMILIES.get(task).function("samples")(None, 3)
     assert words.startswith("3 clips of " if task == "video" else "3 images of shapes")
     for clip in clips:
         assert clip.shape[:3] == (2, 2, 3)
@@ -197,7 +212,7 @@ def test_weights_trained_in_full_somewhere_else_are_found_by_the_store(run, tmp_
     (best,) = run.best()
     elsewhere = (run.path / "promoted" / f"{best.key}-mine").rename(tmp_path / "elsewhere")
     store = RunStore(run.path / "trials.db")
-    store.record_promotion(best.key, "f" * 16, "mine", status="done", metrics={}, place=elsewhere)
+    store.record_promotion(best.key, "0" * 16, "mine", status="done", metrics={}, place=elsewhere)
     store.close()
     assert export_command.main([str(run.path), "--format", "torch"]) == 0
     _, module, origin = capsys.readouterr().out.splitlines()

@@ -271,7 +271,7 @@ CAMVID_FAULTS = {
     ),
     "nothing but void": (
         lambda p: [Image.new("L", (64, 48), 11).save(path) for path in (p.data / "trainannot").iterdir()],
-        r"data: all of meta-val is void at a crop of 32 x 48, so nothing can be scored; use larger crops",
+        r"data: all of meta-val is void, so nothing can be scored; use another --seed or more data",
     ),
     "two layouts": (
         lambda p: (p.data / "gtFine").mkdir(),

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pandas
+import pytest
 
 import nas
 
@@ -56,6 +57,7 @@ def test_a_killed_and_resumed_run_ends_with_the_rows_of_an_undisturbed_one(tmp_p
     pandas.testing.assert_frame_equal(nas.load_run(path).trials.drop(columns="seconds"), calm)
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_stops_at_once_with_status_130(tmp_path):
     path = tmp_path / "run"
     process = start(*FLAGS.split(), "sleep=30", "--out", str(path))

@@ -176,6 +176,7 @@ def test_a_worker_that_hangs_is_replaced_and_its_trial_failed_for_the_moment(eng
     assert [row.status for row in rows[number + 1 :]] == ["duplicate", "duplicate"]
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
     path, log = tmp_path / "run", tmp_path / "log"
     flags = [f"--{name}={value}" for name, value in TOYS.items()]

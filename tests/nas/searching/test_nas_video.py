@@ -13,8 +13,8 @@ import nas
 from nas.cli import search as search_command
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
+from proxy_tasks.video import task
 from proxy_tasks.video.network import VideoSegmenter, build_segmenter
-from proxy_tasks.video.task import VideoTask
 from search_spaces import Architecture
 
 TINY = [
@@ -89,17 +89,17 @@ class Stop(BaseException):
 
 
 def test_a_killed_search_ends_as_an_undisturbed_one(run, place, monkeypatch):
-    training, steps = VideoTask._training, 0
+    training, steps = task.train_cell, 0
 
-    def stopping(self, cell, seed):
+    def stopping(*given):
         nonlocal steps
-        for item in training(self, cell, seed):
+        for item in training(*given):
             steps += 1
-            if steps == 30:  # in the middle of a trial
+            if steps == 15:  # in the middle of a trial
                 raise Stop
             yield item
 
-    monkeypatch.setattr(VideoTask, "_training", stopping)
+    monkeypatch.setattr(task, "train_cell", stopping)
     with pytest.raises(Stop):
         search_command.main(flags(place, place / "killed"))
     monkeypatch.undo()

@@ -3,6 +3,7 @@
 import pytest
 import safetensors.torch
 import torch
+from torchvision.ops import FrozenBatchNorm2d
 from video_sets import apart, chain, shaken
 
 import proxy_tasks
@@ -114,6 +115,19 @@ def test_auxiliary_scores_are_given_beside_the_own(network):
     assert [tuple(x.shape) for x in scores[:2]] == [(2, 4, 8, 8)] * 2
     assert len(scores) == 4
     assert len(static.eval().training_outputs(images)) == 1
+
+
+@pytest.mark.parametrize("architecture", [ARCH2, chain()], ids=["arch2", "cell"])
+def test_batch_norm_is_trained_whatever_the_encoder_s_weights(architecture, tmp_path):
+    """One network in every job: with the encoder's weights in static training, without where all are loaded later."""
+    scratch = build_segmenter(architecture, "resnet50", "none")
+    path = tmp_path / "encoder.safetensors"
+    encoder = getattr(scratch, "static", scratch).body.state_dict()
+    safetensors.torch.save_file({name: value for name, value in encoder.items() if "num_batches" not in name}, path)
+    trained = build_segmenter(architecture, "resnet50", str(path))
+    assert list(trained.state_dict()) == list(scratch.state_dict())
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in trained.modules())
+    assert all(parameter.requires_grad for parameter in trained.parameters())
 
 
 def test_upsampling_is_bilinear_with_half_pixel_centres():

@@ -1,12 +1,10 @@
-"""What the video task computes once: the split, the reduced frames, the static network's outputs."""
+"""What the video task computes once: the reduced frames and the static network's outputs."""
 
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from video_sets import Noise
 
@@ -14,53 +12,13 @@ from proxy_tasks.data.video.base import VOID
 from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
 from proxy_tasks.task import Diverged
 from proxy_tasks.video import frames as video_frames
-from proxy_tasks.video.frames import Frames, StaticOutputs, shrunk, split_sequences
+from proxy_tasks.video.frames import Frames, StaticOutputs, shrunk
 from proxy_tasks.video.network import build_segmenter
 from search_spaces import Architecture
 
 
 def nothing(done, total):
     pass
-
-
-@st.composite
-def video_sets(draw):
-    lengths = draw(st.lists(st.integers(1, 12), min_size=1, max_size=8))
-    labelled = draw(st.lists(st.booleans() | st.just(True), min_size=sum(lengths), max_size=sum(lengths)))
-    return Noise(lengths, draw(st.integers(2, 4)), labelled=labelled)
-
-
-@settings(deadline=None)
-@given(video_sets(), st.integers(0, 50))
-def test_the_split_shares_no_frame_and_loses_no_other_sequence(data, seed):
-    every = {tuple(sequence) for sequence in data.sequences().tolist()}
-    parts = split_sequences(data, seed)
-    meta_train, meta_val = ([tuple(row) for row in part.tolist()] for part in parts)
-    assert all(part.dtype == np.int64 and part.shape[1:] == (data.sequence_length,) for part in parts)
-    held_out = {frame for sequence in meta_val for frame in sequence}
-    assert len(held_out) == len(meta_val) * data.sequence_length  # sequences that share no frame
-    assert set(meta_val) <= every
-    assert meta_train == sorted(sequence for sequence in every if not held_out & set(sequence))
-    assert bool(meta_val) == bool(every)
-    assert [part.tolist() for part in split_sequences(data, seed)] == [part.tolist() for part in parts]
-
-
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(2, 4), st.integers(0, 5))
-def test_meta_val_is_a_tenth_of_the_sequences_that_share_no_frame(lengths, sequence_length, seed):
-    apart = sum(length // sequence_length for length in lengths)
-    _, meta_val = split_sequences(Noise(lengths, sequence_length), seed)
-    assert abs(len(meta_val) - apart / 10) <= 0.5 or len(meta_val) == min(apart, 1)
-
-
-def test_every_frame_of_whole_sequences_is_held_out_by_some_seed():
-    data = Noise([6, 3, 9])
-    found = {int(frame) for seed in range(60) for frame in split_sequences(data, seed)[1].ravel()}
-    assert found == set(range(18))
-
-
-def test_sequences_that_start_late_in_a_clip_are_held_out_too():
-    data = Noise([3, 3, 3], sequence_length=2, labelled=[False, False, True] * 3)
-    assert {tuple(split_sequences(data, seed)[1][0]) for seed in range(30)} == {(1, 2), (4, 5), (7, 8)}
 
 
 def nearest(labels, size):

@@ -6,7 +6,9 @@ import itertools
 import numpy as np
 import torch
 
+import proxy_tasks
 import search_spaces
+from proxy_tasks import TaskOptions
 from proxy_tasks.data.video.base import VOID, VideoDataset
 
 TINY = {
@@ -77,3 +79,24 @@ def shaken(module):
 def apart(found, expected):
     """The largest difference, in standard deviations of what is expected over the positions of its map."""
     return float(((found - expected).abs().amax((-2, -1)) / expected.std((-2, -1))).max())
+
+
+DATA = Noise([9, 8, 7, 9])
+
+
+def make(cache_dir, data=DATA, space="video_cell", changes=None, **options):
+    """A task on data in memory."""
+    options = TaskOptions(cache_dir=str(cache_dir), overrides=TINY | (changes or {}), **options)
+    task = proxy_tasks.make("video", search_spaces.get(space), options)
+    task.open_data = lambda: data
+    return task
+
+
+def prepared(cache_dir, progress=lambda *n: None, **options):
+    task = make(cache_dir, **options)
+    task.prepare(progress)
+    return task
+
+
+def sample(task, seed=0):
+    return task.space.sample(np.random.default_rng(seed))

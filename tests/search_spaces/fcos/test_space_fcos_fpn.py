@@ -13,7 +13,7 @@ from experiments import published
 from search_spaces import InputError, get
 from search_spaces.fcos.choices import FCOS_FPN, FCOS_FPN_C2
 from search_spaces.fcos.fpn import SearchedFPN, StandardFPN
-from search_spaces.parts.complexity import COUNTING
+from search_spaces.parts.complexity import count
 
 SPACES = (FCOS_FPN, FCOS_FPN_C2)
 NAMES = ("C2", "C3", "C4", "C5")
@@ -173,12 +173,11 @@ def test_an_unused_adapter_runs_only_while_counting(features, sizes):
     fpn = SearchedFPN(published.load("nas_fcos_fpn"), sizes["in_channels"], 4, 8)
     without = {level: x for level, x in features.items() if level != "C2"}
     fpn(without)
-    token = COUNTING.set(True)
-    try:
-        with pytest.raises(KeyError, match="C2"):
-            fpn(without)
-    finally:
-        COUNTING.reset(token)
+    with pytest.raises(KeyError, match="C2"):
+        count(fpn, without)
+    ((adapter, x),) = fpn.unused_adapters(features)
+    assert adapter is fpn.adapters["C2"]
+    assert x is features["C2"]
 
 
 def test_standard_fpn_widens_by_repetition_and_tops_up_from_p5(features, sizes):

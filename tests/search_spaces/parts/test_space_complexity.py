@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import search_spaces
 from experiments import published
-from search_spaces.parts.complexity import COUNTING, count
+from search_spaces.parts.complexity import count
 from search_spaces.parts.deform_conv import DeformConv3x3
 from search_spaces.parts.operations import DepthwiseConv2d
 
@@ -79,12 +79,11 @@ def test_macs_are_half_of_torch_s_flop_counter(name, features, sizes, monkeypatc
     monkeypatch.setattr(DepthwiseConv2d, "forward", nn.Conv2d.forward)  # counts charge taps on padding, as tables do
     torch.manual_seed(0)
     decoder = search_spaces.get(name).sample(np.random.default_rng(3)).build(**sizes).eval()
-    token = COUNTING.set(True)  # so that the other counter sees the unused adapters too
-    try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            decoder(features)
-    finally:
-        COUNTING.reset(token)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        decoder(features)
+        if hasattr(decoder.fpn, "unused_adapters"):
+            for adapter, x in decoder.fpn.unused_adapters(features):
+                adapter(x)
     assert count(decoder, features).macs * 2 == counter.get_total_flops()
 
 
@@ -99,13 +98,49 @@ def test_the_module_is_left_as_it_was(features, sizes):
     assert not decoder.head.training
     assert not any(m._forward_hooks for m in decoder.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in decoder.state_dict().items())
-    assert not COUNTING.get()
 
 
 def test_an_error_in_the_module_leaves_no_hooks(sizes):
     decoder = published.load("nas_fcos").build(**sizes)
-    with pytest.raises(KeyError, match="C2"):
+    with pytest.raises(KeyError, match="C3"):
         count(decoder, {})
     assert not any(m._forward_hooks for m in decoder.modules())
     assert decoder.training
-    assert not COUNTING.get()
+
+
+class Scaled(nn.Module):
+    """A layer of a user's own, which says itself what it takes: 3 per output, and it has a bias."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(4, 1, 1))
+
+    def forward(self, x):
+        return 2 * x + self.bias
+
+    def macs(self, x, output):
+        return 3 * output.numel()
+
+
+class WithSpare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.spare = Scaled(), nn.Conv2d(4, 2, 1, bias=False)
+
+    def forward(self, x, y):
+        return self.layer(x)
+
+    def unused_adapters(self, x, y):
+        return [(self.spare, y)]
+
+
+def test_a_layer_states_its_own_macs_and_a_network_its_unused_adapters():
+    x, y = torch.zeros(1, 4, 5, 6), torch.zeros(1, 4, 3, 2)
+    alone = count(Scaled(), x)
+    assert (alone.macs, alone.ptflops) == (3 * 120, 4 * 120)
+    assert count(WithSpare(), x, y).macs == 3 * 120 + 6 * 4 * 2
+    run = []
+    network = WithSpare()
+    network.spare.register_forward_hook(lambda *_: run.append(1))
+    network(x, y)
+    assert run == []

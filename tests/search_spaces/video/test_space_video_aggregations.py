@@ -35,21 +35,23 @@ def assembled(x, value):
 
 
 def predictive(module, x, y):
-    filters = F.conv2d(F.conv2d(x, module.filters[0].weight, **DEPTHWISE), module.filters[1].weight)
-    filters, values = filters.exp(), F.conv2d(y, module.values.weight, **DEPTHWISE)
+    once, twice, last = (parameter for parameter in module.parameters())
+    filters = F.conv2d(x.clamp(min=0), once, **DEPTHWISE).clamp(min=0)
+    filters = F.conv2d(F.conv2d(filters, twice, **DEPTHWISE).clamp(min=0), last).exp()
     filters = filters / filters.sum(1, keepdim=True)
 
     def value(k, i, j):
         taps = [(di, dj) for di in (-1, 0, 1) for dj in (-1, 0, 1)]
-        return sum(filters[:, t, i, j] * at(values, k, i + di, j + dj) for t, (di, dj) in enumerate(taps))
+        return sum(filters[:, t, i, j] * at(y, k, i + di, j + dj) for t, (di, dj) in enumerate(taps))
 
     return assembled(x, value)
 
 
 def bilinear(module, x, y):
     height, width = x.shape[2:]
-    pooled = F.conv2d(y, module.reduce.weight).mean((2, 3))
-    matrix = torch.eye(2, 3, dtype=x.dtype) + F.linear(pooled, module.matrix.weight, module.matrix.bias).view(-1, 2, 3)
+    reduction, weight, bias = module.parameters()
+    pooled = F.conv2d(y, reduction).clamp(min=0).mean((2, 3))
+    matrix = F.linear(pooled, weight, bias).view(-1, 2, 3)
 
     def value(k, i, j):
         place = torch.tensor([(2 * j + 1) / width - 1, (2 * i + 1) / height - 1, 1.0], dtype=x.dtype)
@@ -168,13 +170,61 @@ def test_filter_positions_equals_unfold():
     torch.testing.assert_close(filter_positions(x, filters), (columns * filters[:, None]).sum(2))
 
 
-def test_bilinear_sampling_starts_as_the_plain_sum_and_can_move_its_grid():
+def impulse_response(module, maps, which):
+    """The positions (rows, columns) of the output that an impulse in the middle of one of the maps changes."""
+    before = module(*maps)
+    maps = [x.clone() for x in maps]
+    maps[which][0, :, 4, 4] += 10
+    changed = (module(*maps) - before).abs().amax((0, 1)) > 1e-12
+    return sorted({int(i) for i in changed.any(1).nonzero()}), sorted({int(j) for j in changed.any(0).nonzero()})
+
+
+def positive(module):
+    """The module with positive weights, so that no ReLU hides what an impulse changes."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(0.1, 1)
+    return module.double()
+
+
+def test_the_predicted_filters_are_shares_of_a_neighbourhood_of_the_second_map():
+    """The published operation's own checks: where the convolutions stand, and where none does."""
+    module, rng = positive(Predictive(C)), torch.Generator().manual_seed(0)
+    x, y = (torch.rand(1, C, 9, 9, generator=rng, dtype=torch.float64) for _ in range(2))
+    assert torch.allclose(module(x, torch.ones_like(y))[..., 1:-1, 1:-1], torch.ones(7, 7, dtype=torch.float64))
+    assert (module(x, torch.ones_like(y))[..., 0, :] < 1).all()  # zero outside
+    assert impulse_response(module, [x, y], 1) == ([3, 4, 5], [3, 4, 5])
+    assert impulse_response(module, [x, y], 0) == ([2, 3, 4, 5, 6], [2, 3, 4, 5, 6])
+
+
+def test_the_predicted_filters_do_not_see_what_is_negative():
+    module = positive(Predictive(C))
+    x, y = pair()
+    torch.testing.assert_close(module(x, y), module(x.clamp(min=0), y))
+
+
+def test_the_grid_of_bilinear_sampling_comes_from_averages_after_relu():
+    """Pixels that ReLU removes do not move the grid, though they would change an average before it."""
+    module = positive(BilinearSampling(C))
+    x, y = pair()
+    y = y.detach()
+    y[:, :, 0, 0] = -5  # negative in all six channels, whose weights are positive
+    lower = y.clone()
+    lower[:, :, 0, 0] = -50
+    torch.testing.assert_close(module(x, lower) - lower, module(x, y) - y)
+
+
+def test_bilinear_sampling_adds_no_identity_to_its_grid():
     module = BilinearSampling(C).double()
     x, y = pair()
-    torch.testing.assert_close(module(x, y), x + y)
     with torch.no_grad():
-        module.matrix.bias[2] = 2 / 5  # one pixel of a map five wide
+        module.matrix.weight.zero_()
+        module.matrix.bias.copy_(torch.tensor([1.0, 0, 2 / 5, 0, 1, 0]))  # one pixel of a map five wide
     torch.testing.assert_close(module(x, y) - y, F.pad(x[..., 1:], (0, 1)))
+    with torch.no_grad():
+        module.matrix.bias.zero_()  # every position reads the middle of the map
+    middle = (x[:, :, 1:2, 2:3] + x[:, :, 2:3, 2:3]) / 2
+    torch.testing.assert_close(module(x, y) - y, middle.expand_as(x))
 
 
 @pytest.mark.parametrize("name", ["predictive", "bilinear", "conv3d", "attention"])
@@ -189,10 +239,10 @@ def test_half_precision_by_autocast_stays_near(name, shake):
 def test_nothing_that_multiplies_by_weights_is_uncharged():
     x, y = torch.randn(2, 2, 4, 5, 6)
     outputs = x.numel()
-    depthwise, taps = 9 * outputs, 2 * 9 * 5 * 6
+    depthwise, positions = 9 * outputs, 2 * 5 * 6
     assert count(PairConv3d(4), x, y).macs == 18 * outputs
-    assert count(Predictive(4), x, y).macs == 2 * depthwise + 4 * taps + 9 * outputs
-    assert count(BilinearSampling(4), x, y).macs == 2 * (4 * 6 + 6 * 6)
+    assert count(Predictive(4), x, y).macs == 2 * depthwise + positions * 4 * 9 + 9 * outputs
+    assert count(BilinearSampling(4), x, y).macs == positions * 4 * 6 + 2 * 6 * 6
     assert count(make_video_aggregation("attention", 4), x, y).macs == 0
 
 

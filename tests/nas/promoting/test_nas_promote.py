@@ -14,10 +14,12 @@ import pytest
 import trees
 from PIL import Image
 from places import environment
+from promoting_parts import SEARCH, TINY, VIDEO, promotions, rows, run, the
 from rich.console import Console
 
 import nas
 from experiments.video import jobs
+from experiments.video.promotion import CELLS
 from nas.cli import promote as promote_command
 from nas.cli import search as search_command
 from nas.promoting import comparison
@@ -27,52 +29,6 @@ from proxy_tasks.video.network import build_segmenter
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture
 from search_spaces.video.choices import VIDEO_CELL, VIDEO_CELL_4
-
-SIZES = ["crop_height=32", "crop_width=32", "batch_size=2"]
-TINY = ["--device", "cpu", "--set", "backbone=tiny", "width=16", *SIZES]
-VIDEO = ["--recipe", "camvid_video", "--device", "cpu", "--iterations", "1", "--set", "cell_epochs=1", *SIZES]
-SEARCH = [
-    "--space", "video_cell", "--device", "cpu", "--controller", "random", "--trials", "2", "--backbone", "tiny",
-    "--set", "long_side=48", "crop_height=48", "crop_width=48", "batch_size=2", "epochs=1", "width=16",
-]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_timing(monkeypatch):
-    monkeypatch.setattr("experiments.video.evaluation.median_milliseconds", lambda run, device: 12.34)
-
-
-def run(main, *arguments):
-    assert main([str(argument) for argument in arguments]) == 0
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """A tree, a static network trained on it, and a run of two cells around it."""
-    root = tmp_path_factory.mktemp("home")
-    data = trees.write_camvid(root / "data", n=8, n_test=4, size=(48, 40))
-    static = ["arch2", "--recipe", "camvid_static", "--data", data, "--iterations", "2", *TINY]
-    run(promote_command.main, *static, "--out", root / "static")
-    weights = root / "static" / "arch2-camvid_static" / "weights.safetensors"
-    where = ["--data", data, "--cache-dir", root / "cache"]
-    run(search_command.main, *SEARCH, *where, "--out", root / "run", "--static", weights)
-    return root
-
-
-@pytest.fixture
-def cells(home, tmp_path):
-    """A copy of the run, for a test to promote from."""
-    return shutil.copytree(home / "run", tmp_path / "run")
-
-
-def rows(text):
-    """The table's rows as lists of cells."""
-    lines = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
-    return [[cell.strip() for cell in line] for line in lines]
-
-
-def promotions(run):
-    return {row.key: row for row in nas.load_run(run).contents().promotions}
 
 
 def test_the_best_cells_beside_the_baseline(cells, home, capsys, monkeypatch):
@@ -104,7 +60,7 @@ def test_the_best_cells_beside_the_baseline(cells, home, capsys, monkeypatch):
     with Image.open(cells / "promoted" / "strips" / strips[0]) as sheet:
         assert sheet.width >= 5 * 48
         assert sheet.height >= 40
-    for place in (cells / "promoted").glob("*-camvid_video"):
+    for place in (cells / "promoted").glob("*-camvid_video-*"):
         for name in strips[:2]:
             with Image.open(place / "pictures" / name) as picture:
                 assert picture.size == (48, 40)
@@ -136,9 +92,10 @@ def test_a_run_without_static_weights_brings_its_own(home, tmp_path, capsys):
     run(promote_command.main, tmp_path / "run", *VIDEO)
     kept = nas.load_run(tmp_path / "run").record.fingerprints["video_cell"]["static"]
     network = build_segmenter(Architecture.of("arch2", ()), "tiny", "none", 11, 16)
-    load_weights(network, tmp_path / "run" / "promoted" / "baseline-camvid_video" / "weights.safetensors")
+    load_weights(network, the(tmp_path / "run" / "promoted", "baseline-camvid_video-*") / "weights.safetensors")
     assert state_hash(network) == kept
 
+    shutil.rmtree(tmp_path / "run" / "kept")  # as runs of an earlier version are
     record = nas.load_run(tmp_path / "run").path / "run.yaml"
     record.write_text(record.read_text().replace(kept, "f" * 16))
     capsys.readouterr()
@@ -176,13 +133,15 @@ def test_a_loss_that_is_not_finite_is_status_1(home, tmp_path, capsys):
     status = promote_command.main([str(a) for a in (*arguments, "--iterations", "12", "--out", tmp_path / "out")])
     (line,) = capsys.readouterr().err.splitlines()
     assert status == 1
-    assert re.fullmatch(r"nas-promote: the training loss is \w+ at step 10 of 12; lower the recipe's .* --set", line)
+    assert re.fullmatch(
+        r"nas-promote: arch2: the training loss is \w+ at step 10 of 12; lower the recipe's .* --set", line
+    )
 
 
 def test_a_cell_of_a_file(home, tmp_path, capsys):
     path = tmp_path / "cell.json"
     path.write_text(VIDEO_CELL.sample(np.random.default_rng(0)).to_json())
-    static = home / "static" / "arch2-camvid_static" / "weights.safetensors"
+    static = the(home / "static", "arch2-camvid_static-*") / "weights.safetensors"
     sizes = [*VIDEO, "backbone=tiny", "width=16", "--out", tmp_path / "out"]
     run(promote_command.main, path, *sizes, "--data", home / "data", "--static", static)
     assert [row[0] for row in rows(capsys.readouterr().out)][:2] == ["baseline", "cell 1"]
@@ -195,7 +154,7 @@ def test_cityscapes(tmp_path):
     data = trees.write_cityscapes(tmp_path / "data", n=2, n_test=2, size=(64, 40))
     static = ["--recipe", "cityscapes_static", "--data", data, "--iterations", "1", "--out", tmp_path / "out", *TINY]
     run(promote_command.main, "arch2", *static, "--pictures", "2", "--workers", "1")
-    place = tmp_path / "out" / "arch2-cityscapes_static"
+    place = the(tmp_path / "out", "arch2-cityscapes_static-*")
     names = ["frankfurt_000000_000019.png", "frankfurt_000001_000019.png"]
     assert sorted(os.listdir(place / "pictures")) == names
     path = tmp_path / "cell.json"
@@ -206,6 +165,7 @@ def test_cityscapes(tmp_path):
     assert sorted(os.listdir(tmp_path / "out" / "strips")) == [*names, "legend.png"]
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_saves_says_how_to_go_on_and_gives_130(home, tmp_path, capsys):
     flags = ["--recipe", "camvid_static", "--data", home / "data", *TINY, "--iterations", "100000", "--workers", "1"]
     arguments = [str(a) for a in ("arch2", *flags, "--out", tmp_path / "out")]
@@ -213,11 +173,11 @@ def test_ctrl_c_saves_says_how_to_go_on_and_gives_130(home, tmp_path, capsys):
     process = subprocess.Popen(
         command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    place = tmp_path / "out" / "arch2-camvid_static"
     deadline = time.monotonic() + 120
-    while not (place / "job.json").exists() and time.monotonic() < deadline:
+    while not list((tmp_path / "out").glob("*/job.json")) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
+    place = the(tmp_path / "out", "arch2-camvid_static-*")
     time.sleep(2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, errors = process.communicate(timeout=60)
@@ -236,7 +196,7 @@ def test_no_figure_of_the_table_is_ever_cut(width):
         {"name": "cell 1, trial 1234", "device": "two", **shared},
     ]
     page = io.StringIO()
-    Console(width=width, file=page).print(comparison(results))
+    Console(width=width, file=page).print(comparison(results, CELLS))
     text = page.getvalue()
     assert "…" not in text
     figures = ["100.0", "77.1", "90.8", "41.4", "3.389 M", "123.45", "23.45", "1234.5", "9.0", "one; two", "1234"]

@@ -1,0 +1,156 @@
+"""The contract of full training: what a kind of recipe is to the front door.
+
+A recipe is a YAML file of settings; its ``kind`` says what it trains. A `RecipeKind` turns architectures and a recipe
+into `Job`s, each of which trains or measures one network in a folder of its own, and says how their figures are shown.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from search_spaces import Architecture, SearchSpace
+
+__all__ = ["Column", "Data", "Job", "JobOptions", "Progress", "RecipeKind", "Result", "Searched", "identity"]
+
+Progress = Callable[[str, int, int, float], None]
+"""Called with what is done, how much of how much, and the last loss (NaN where there is none)."""
+Result = dict[str, Any]
+"""The content of ``result.json``: ``metrics`` and ``cost``, mappings of names to numbers, ``device``, and others."""
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What every full training is told beside its recipe.
+
+    Args:
+        data: the dataset's folder; None is the built-in one.
+        device: a torch device.
+        seed: of the initial weights, the order and the augmentation.
+        iterations: steps instead of the recipe's ``epochs``; a video recipe's ``cell_epochs`` come before them.
+        workers: processes that decode images beside the training.
+        backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
+        static: weights of a trained static network.
+        pictures: of how many frames to draw the predictions.
+    """
+
+    data: str | None = None
+    device: str = "cpu"
+    seed: int = 0
+    iterations: int | None = None
+    workers: int = 0
+    backbone_weights: str = "default"
+    static: str | None = None
+    pictures: int = 0
+
+
+class Data(Protocol):
+    """What the front door needs to know of the data that a recipe trains on."""
+
+    def describe(self) -> str:
+        """One line: layout, amount, classes."""
+
+    def verify(self) -> None:
+        """Decodes every file once; raises `InputError` at the first that cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search leaves to the full training of its winners.
+
+    Args:
+        sizes: of the network that was searched: ``backbone``, ``width``.
+        weights: files of the trained parts that the run keeps, by name, such as ``"static"``.
+    """
+
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train, or to measure as it is.
+
+    Args:
+        title: names it in tables and messages: ``"cell 1"``.
+        place: begins its folder's name.
+        architecture: of the network.
+        work: trains and measures in the folder it is given, resuming what is there where it is told to, and gives the
+            result; raises `proxy_tasks.task.Diverged` and `InputError`.
+        reference: it is measured for comparison, and is nothing that was asked to be trained.
+    """
+
+    title: str
+    place: str
+    architecture: Architecture
+    work: Callable[[Path, bool, Progress], Result]
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table that compares results; on a narrow terminal a foldable one takes two lines."""
+
+    header: str
+    text: Callable[[Result], str]
+    foldable: bool = False
+
+
+class RecipeKind(ABC):
+    """One kind of recipe; an instance is registered in `experiments.recipes.KINDS`.
+
+    Attributes:
+        settings: the dataclass of a recipe's settings, with their defaults.
+        measured_on: what the figures are of, for the table's title: ``"the test frames"``.
+        columns: of the table, after the networks' names.
+    """
+
+    settings: ClassVar[type]
+    measured_on: ClassVar[str]
+    columns: ClassVar[Sequence[Column]]
+
+    @abstractmethod
+    def refusal(self, space: SearchSpace) -> str | None:
+        """What such a recipe trains, where architectures of ``space`` are not that: ``"trains dynamic cells"``."""
+
+    @abstractmethod
+    def open_data(self, path: str | None, subset: str) -> Data:
+        """The dataset's ``"train"`` or ``"test"`` images; raises `InputError` where the data are bad."""
+
+    @abstractmethod
+    def jobs(self, architectures: Sequence[Architecture], recipe: Any, options: JobOptions) -> list[Job]:
+        """The trainings of these architectures, best first, and beside them their references."""
+
+    def resolved(self, recipe: Any, options: JobOptions, searched: Searched | None) -> tuple[Any, JobOptions]:
+        """Recipe and options with nothing left open.
+
+        Args:
+            recipe: as it was asked for.
+            options: as they were given.
+            searched: what the search leaves whose winners are trained; None where no search is known.
+
+        Raises:
+            InputError: something asked for does not go with what was searched, or is missing.
+        """
+        return recipe, options
+
+    def draw_together(self, folder: Path, data: str | None, jobs: Mapping[str, Path]) -> None:  # noqa: B027 (optional)
+        """Draws the finished jobs' predictions side by side.
+
+        Args:
+            folder: where to.
+            data: as in `JobOptions`.
+            jobs: their folders by their titles.
+        """
+
+
+def identity(recipe: Any, options: JobOptions) -> str:
+    """16 hex digits of how something is trained: the resolved recipe, the seed and the number of iterations.
+
+    Figures are compared with each other only where this is equal.
+    """
+    how = {"kind": type(recipe).__name__, **asdict(recipe), "seed": options.seed, "iterations": options.iterations}
+    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,98 @@
+"""What is exported, and what is known about it."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas.building import find_architecture
+from nas.run.reading import Run
+from nas.run.store import RunStore
+from search_spaces import Architecture, InputError
+
+__all__ = ["Source", "find_source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """An architecture that is to be exported.
+
+    Args:
+        name: begins the names of its files.
+        architecture: itself.
+        folder: where the files go unless another folder is asked for.
+        space: the name by which the registry finds the space; ``MODULE:ATTRIBUTE`` for one of the user's own.
+        provenance: where the architecture comes from, for its JSON file.
+        modules: the user's own, which register what the space or the network needs.
+        run: that found it.
+    """
+
+    name: str
+    architecture: Architecture
+    folder: Path
+    space: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    run: Run | None = None
+
+    @property
+    def data(self) -> str | None:
+        """The dataset of the search."""
+        return None if self.run is None else self.run.settings.data
+
+    def weights(self) -> Path | None:
+        """The weights that a full training of the architecture ended with, None where there was none.
+
+        Raises:
+            InputError: there are several.
+        """
+        if self.run is None:
+            return None
+        key, path = self.architecture.key, self.run.path
+        with closing(RunStore(path / "trials.db", read_only=True)) as store:
+            places = [Path(row.place) for row in store.promotions() if row.key == key and row.status == "done"]
+        places += [file.parent for file in (path / "promoted").glob(f"{key}*/weights.safetensors")]
+        found = sorted({file.resolve() for place in places if (file := place / "weights.safetensors").is_file()})
+        if len(found) > 1:
+            listed = " or ".join(str(file) for file in found)
+            raise InputError(f"the architecture was trained in full more than once; choose one: --weights {listed}")
+        return found[0] if found else None
+
+
+def find_source(what: str, rank: int | None) -> Source:
+    """What a run's directory, an architecture file or a published name stands for.
+
+    Args:
+        what: one of these.
+        rank: of a run: its ``rank``-th best, counted from 1; None is the best.
+
+    Raises:
+        InputError: nothing goes by that name, a file or a run is bad, or there is no such rank.
+    """
+    path = Path(what)
+    if path.is_dir():
+        return _of_run(path, rank or 1)
+    if rank is not None:
+        raise InputError(f"--rank chooses among a run's trials, but {what!r} is not a run")
+    architecture = find_architecture(what)
+    named = path.suffix != ".json" and not path.is_file()
+    return Source(what if named else architecture.key, architecture, Path(), architecture.space.name)
+
+
+def _of_run(path: Path, rank: int) -> Source:
+    run = Run(path)
+    best = run.best_with_trials(rank)
+    if len(best) < rank:
+        raise InputError(f"the run {path} has {len(best)} different architectures that are done, so no rank {rank}")
+    architecture, trials = best[rank - 1]
+    fingerprints = run.record.fingerprints.values()
+    provenance = {
+        "run": path.absolute().name,
+        "trials": [trial.trial for trial in trials],
+        "reward": trials[-1].reward,
+        "data": next((stage["data"] for stage in fingerprints if "data" in stage), None),
+    }
+    own = run.settings.space
+    space = own if ":" in own else architecture.space.name
+    return Source(architecture.key, architecture, path / "exported", space, provenance, run.settings.imports, run)

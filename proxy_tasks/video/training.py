@@ -1,0 +1,97 @@
+"""Training a cell on the static network's cached outputs, and scoring it on them.
+
+Notation: B sequences of T frames; C classes; maps at stride 8 are h x w.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from proxy_tasks.task import Diverged
+from proxy_tasks.training import check_losses, minibatches
+from proxy_tasks.video.loss import cross_entropy_sums
+from proxy_tasks.video.metrics import Segmentation, confusion
+from proxy_tasks.video.network import upsample
+from proxy_tasks.video.preparing import Side
+from proxy_tasks.video.settings import VideoSettings
+
+__all__ = ["score", "train_cell"]
+
+
+def train_cell(
+    cell: nn.Module, classifier: nn.Module, side: Side, settings: VideoSettings, seed: int
+) -> Iterator[tuple[int, int]]:
+    """Trains a cell in place by Adam; the loss is summed over the frames after the first (thesis 6.4.1).
+
+    Args:
+        cell: in its initial state.
+        classifier: the static network's, which stays as it is.
+        side: the sequences to learn from.
+        settings: the batch size, the number of epochs and the learning rate.
+        seed: draws the batches.
+
+    Yields:
+        after each step, the number of steps done and that of all.
+
+    Raises:
+        Diverged: a loss is not finite; they are looked at halfway and at the end.
+    """
+    optimizer = torch.optim.Adam(cell.parameters(), lr=settings.learning_rate, foreach=True)
+    numbers = np.arange(len(side.sequences))
+    size = min(settings.batch_size, len(numbers))
+    steps = -(-settings.epochs * len(numbers) // size)
+    losses = []
+    for step, rows in enumerate(minibatches(numbers, size, steps, seed), start=1):
+        cell.train()
+        loss = _loss(_loss_sums(side.unrolled(cell, classifier, rows), side, rows))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+        if step in (steps // 2, steps):
+            check_losses(losses, steps)
+        yield step, steps
+
+
+@torch.inference_mode()
+def score(
+    outputs: Callable[[np.ndarray], Iterator[Tensor]], side: Side, classes: int, batch_size: int
+) -> dict[str, float]:
+    """``score``, the geometric mean of the next three, ``miou``, ``fwiou``, ``macc`` and ``loss`` of all sequences.
+
+    Args:
+        outputs: gives the class scores of some sequences, as `Side.unrolled` and `Side.per_frame` do.
+        side: the sequences to score on.
+        classes: the number of classes.
+        batch_size: the number of sequences at a time, which does not change the result.
+
+    Raises:
+        Diverged: a class score is not finite.
+    """
+    matrix, sums = torch.zeros(classes, classes, dtype=torch.int64), torch.zeros(side.sequences.shape[1] - 1, 2)
+    numbers = np.arange(len(side.sequences))
+    for rows in np.array_split(numbers, -(-len(numbers) // batch_size)):
+        scores = list(outputs(rows))
+        sums += _loss_sums(scores, side, rows).cpu()
+        for logits, frames in zip(scores, side.sequences[rows].T[1:], strict=True):
+            labels = side.frames.labels(frames).to(logits.device)
+            height, width = labels.shape[-2:]
+            matrix += confusion(upsample(logits, (height, width)).argmax(dim=1), labels, classes).cpu()
+    loss = float(_loss(sums))
+    if not np.isfinite(loss):
+        raise Diverged(f"the loss on meta-val is {loss}")
+    result = Segmentation.of(matrix)
+    return {name: getattr(result, name) for name in ("score", "miou", "fwiou", "macc")} | {"loss": loss}
+
+
+def _loss_sums(outputs: Iterable[Tensor], side: Side, rows: np.ndarray) -> Tensor:
+    """For each frame after the first, the summed cross-entropy and the pixels that are not void: (T - 1, 2)."""
+    pairs = zip(outputs, side.sequences[rows].T[1:], strict=True)
+    return torch.stack([cross_entropy_sums(logits, side.outputs.labels(frames)) for logits, frames in pairs])
+
+
+def _loss(sums: Tensor) -> Tensor:
+    """Cross-entropy summed over the frames after the first, each a mean over its pixels that are not void."""
+    return (sums[:, 0] / sums[:, 1].clamp(min=1)).sum()
