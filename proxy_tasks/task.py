@@ -55,12 +55,10 @@ class Score:
     Args:
         reward: higher is better, of any sign.
         metrics: figures beside it, e.g. the loss's terms, ``params``, ``macs``, ``ap``.
-        seconds: wall time of the evaluation.
     """
 
     reward: float
     metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

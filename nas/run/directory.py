@@ -1,15 +1,12 @@
-"""A run's directory on disk: ``run.yaml`` written in one step, and a lock so that two processes never write one run."""
+"""A run's directory on disk: ``run.yaml``, written in one step, and `lock_run`."""
 
-import fcntl
 import importlib.metadata
-import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nas.run.lock import lock_run
 from nas.settings import SearchSettings, dump_yaml, load_yaml
 from search_spaces import InputError
 from search_spaces.files import write_whole
@@ -84,18 +81,3 @@ def _mapping(path: Path, content: dict[str, Any], name: str) -> dict[str, Any]:
         raise InputError(f"{path}: key {name!r} must be a mapping, got {content.get(name)!r}")
     value: dict[str, Any] = content[name]
     return value
-
-
-@contextmanager
-def lock_run(run: Path) -> Iterator[None]:
-    """Holds the run for this process; raises `InputError` where another process has it."""
-    with (run / ".lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise InputError(f"the run {run} is being written by process {file.read() or 'unknown'}") from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

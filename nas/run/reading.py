@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run.directory import RunRecord, read_record
-from nas.run.store import DiagnosticRow, PromotionRow, RunStore, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, PromotionRow, StageRow, TrialRow
+from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
 
@@ -68,7 +69,7 @@ class Run:
 
     @property
     def settings(self) -> SearchSettings:
-        """As resolved when the run began."""
+        """As resolved when the run began, or was last resumed."""
         return self._record.settings
 
     @property
@@ -79,13 +80,8 @@ class Run:
     def contents(self) -> Contents:
         """The rows of the store, all of one moment."""
         with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
-            return Contents(
-                stages=store.stages(),
-                trials=store.trials(),
-                diagnostics=store.diagnostics(),
-                promotions=store.promotions(),
-                interim=store.interim_scores(),
-            )
+            rows = store.stages(), store.trials(), store.diagnostics(), store.promotions()
+            return Contents(*rows, store.interim_scores())
 
     @property
     def trials(self) -> "pandas.DataFrame":

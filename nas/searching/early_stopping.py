@@ -3,7 +3,6 @@
 Ranks are compared, never rewards: only the order of the rewards at one step counts, whatever their sign and scale.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,17 +33,17 @@ class StoppingRule:
     earlier_trials: int = 8
     chance: float = 0.1
 
-    def reason_to_stop(self, trial: int, item: Interim, earlier: Sequence[float]) -> str | None:
+    def reason_to_stop(self, trial: int, item: Interim, earlier: int, better: int) -> str | None:
         """Why the trial is stopped, with its rank (1 is the best), or None where it goes on.
 
         Args:
             trial: its number; with the search's seed it decides the chance, so a resumed search decides the same.
             item: its interim score, finite.
-            earlier: the interim rewards of the stage's other trials at the same step, finite, in any order.
+            earlier: how many interim scores the stage's other trials have at the same step.
+            better: how many of those are greater than this one.
         """
-        better = sum(reward > item.reward for reward in earlier)
-        if len(earlier) < self.earlier_trials or better <= self.better_share * len(earlier):
+        if earlier < self.earlier_trials or better <= self.better_share * earlier:
             return None
         if np.random.default_rng([self.seed, trial]).random() < self.chance:
             return None
-        return f"stopped after step {item.step} of {item.steps}: rank {better + 1} of {len(earlier) + 1}"
+        return f"stopped after step {item.step} of {item.steps}: rank {better + 1} of {earlier + 1}"

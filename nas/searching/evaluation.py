@@ -4,32 +4,14 @@ import math
 import time
 import traceback
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
+from nas.run.rows import Outcome
 from proxy_tasks.task import Diverged, Interim, ProxyTask, Score, out_of_memory
 from search_spaces import Architecture
 
 __all__ = ["Outcome", "evaluate"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a trial ended.
-
-    Args:
-        status: ``"done"``, ``"stopped"``, ``"diverged"`` or ``"failed"``.
-        reward: finite; of a stopped trial its last interim score; None where the trial diverged or failed.
-        reason: why the trial is not done.
-        metrics: the score's figures.
-        seconds: wall time of the evaluation.
-    """
-
-    status: str
-    reward: float | None = None
-    reason: str | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 def evaluate(task: ProxyTask, architecture: Architecture) -> Generator[Interim | Outcome, None, None]:
@@ -49,8 +31,8 @@ def evaluate(task: ProxyTask, architecture: Architecture) -> Generator[Interim |
     except Diverged as error:
         outcome = Outcome("diverged", reason=str(error))
     except Exception as error:
-        outcome = Outcome("failed", reason=_reason(error))
-    yield Outcome(outcome.status, outcome.reward, outcome.reason, outcome.metrics, time.perf_counter() - start)
+        outcome = _failure(error)
+    yield replace(outcome, seconds=time.perf_counter() - start)
 
 
 def _fault(item: Interim | Score) -> Outcome | None:
@@ -74,9 +56,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, float | int) and not isinstance(value, bool)
 
 
-def _reason(error: Exception) -> str:
-    if out_of_memory(error):
-        return f"out of memory: {error}".rstrip(": ")
+def _failure(error: Exception) -> Outcome:
+    if out_of_memory(error):  # it depends on what else there is in memory, not on the network alone
+        return Outcome("failed", reason=f"out of memory: {error}".rstrip(": "), transient=True)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = "/".join(Path(frame.filename).parts[-2:])
-    return f"{type(error).__name__}: {error} ({place}:{frame.lineno})"
+    return Outcome("failed", reason=f"{type(error).__name__}: {error} ({place}:{frame.lineno})")

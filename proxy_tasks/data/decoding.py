@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from proxy_tasks.cpus import usable_cpus
 from search_spaces import InputError
 
 __all__ = [
@@ -70,6 +71,6 @@ def decode_image(path: Path, size: tuple[int, int]) -> Tensor:
 
 
 def in_threads(function: Callable[[Any], Any], items: Any) -> list[Any]:
-    """``function`` of each of ``items`` in order, by as many threads as there are processors."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    """``function`` of each of ``items`` in order, by as many threads as there are processors to use."""
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         return list(pool.map(function, items))

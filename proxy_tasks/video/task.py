@@ -3,7 +3,6 @@
 Source: Nekrasov et al., WACV 2020, sec. 3.3; thesis 6.3.3, 6.4.1.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -134,7 +133,7 @@ class VideoTask(ProxyTask):
             architecture: a cell of the task's space.
             seed: draws the initial weights and the batches; None is the search's seed, the same for every architecture.
         """
-        begin, prepared = time.perf_counter(), self.prepared
+        prepared = self.prepared
         seed = self.options.seed if seed is None else seed
         complexity = self.complexity(architecture)
         prepared.static.network.to(self.device)  # where it was released
@@ -147,7 +146,7 @@ class VideoTask(ProxyTask):
                 yield Interim(step, steps, self._reward(metrics), metrics | complexity)
         cell.eval()
         metrics = self._score(outputs)
-        yield Score(self._reward(metrics), metrics | complexity, time.perf_counter() - begin)
+        yield Score(self._reward(metrics), metrics | complexity)
 
     def baseline(self) -> dict[str, float]:
         """The metrics of the static network itself on meta-val, frame by frame."""

@@ -1,6 +1,7 @@
 """Runs written straight into a store, for the tests of their statistics."""
 
 from nas.run.directory import RunRecord, write_record
+from nas.run.rows import Outcome
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import SPACES
@@ -50,7 +51,7 @@ def write_trial(store, space, number, tokens, status, reward, reason, seconds, s
     trial = store.record_proposal(space.name, architecture.named, architecture.key, number, 0.0, {})
     store._db.execute("UPDATE trials SET started = ? WHERE trial = ?", (started, trial))
     if interim is not None:
-        store.record_interim(trial, 1, 2, interim)
+        store.record_interim(trial, space.name, 1, 2, interim)
     if status != "running":
-        outcome = {"status": status, "reward": reward, "reason": reason, "metrics": metrics, "seconds": seconds}
-        store.record_outcome(trial, space.name, {}, **outcome, diagnostics=diagnostics)
+        outcome = Outcome(status, reward, reason, metrics, seconds)
+        store.record_outcome(trial, space.name, outcome, {}, diagnostics)

@@ -43,12 +43,13 @@ class ToyTask(ProxyTask):
     """Overrides: ``sleep`` seconds a trial; ``bad`` makes `prepare` refuse; ``log`` names a file of evaluations.
 
     ``victim`` names a file: where it is not there yet, the fifth evaluation in the log makes it and kills its process.
-    ``closed`` names a file of the evaluations that are closed before their end.
+    ``closed`` names a file of the evaluations that are closed before their end; ``nap`` are the seconds that the mood
+    ``sleeps`` takes.
     """
 
     def __init__(self, space, options, previous=None):
         self.space, self.overrides, self.data = space, options.overrides, options.data
-        unknown = set(self.overrides) - {"sleep", "bad", "log", "victim", "closed"}
+        unknown = set(self.overrides) - {"sleep", "bad", "log", "victim", "closed", "nap"}
         if unknown:
             raise InputError(f"the toy task has no setting {unknown.pop()!r}")
 
@@ -93,6 +94,8 @@ class ToyTask(ProxyTask):
             raise ZeroDivisionError("by nought")
         if mood == "memory":
             raise torch.OutOfMemoryError("tried to allocate 4 TiB")
+        if mood == "sleeps":
+            time.sleep(self.overrides.get("nap", 0.0))
         if mood == "dies":
             os.kill(os.getpid(), 9)
         reward = {"nan": math.nan, "text": "high"}.get(mood, reward)

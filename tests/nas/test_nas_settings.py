@@ -15,6 +15,8 @@ ALL = {
     "workers": 2,
     "gpus_per_worker": 0.5,
     "ray_address": "auto",
+    "hours": 1.5,
+    "trial_timeout": 900.0,
     "controller": "random",
     "controller_options": {"population": 8},
     "reward": "metric",
@@ -32,6 +34,7 @@ ALL = {
     "task": {"crop": 192, "learning_rate": 8e-4},
 }
 FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-worker 0.5 --ray-address auto
+    --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
     --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
@@ -42,6 +45,8 @@ trials: [3, 4]
 workers: 2
 gpus_per_worker: 0.5
 ray_address: auto
+hours: 1.5
+trial_timeout: 900
 controller: random
 controller_options: {population: 8}
 reward: metric
@@ -94,6 +99,8 @@ def test_set_is_repeatable_and_reads_values_as_yaml_does():
         ({"trials": []}, r"setting 'trials' must be .*, got \[\]"),
         ({"gpus_per_worker": 1.5}, r"setting 'gpus_per_worker' must be a number of GPUs: .*, got 1.5"),
         ({"gpus_per_worker": float("nan")}, r"setting 'gpus_per_worker' must be .*, got nan"),
+        ({"hours": 0}, r"setting 'hours' must be a number of hours above 0, got 0"),
+        ({"trial_timeout": "1h"}, r"setting 'trial_timeout' must be a number of seconds above 0, got '1h'"),
         ({"reward": "ap"}, r"setting 'reward' must be one of loss, metric, got 'ap'"),
         ({"device": "tpu"}, r"setting 'device' must be one of auto, cpu, cuda, got 'tpu'"),
         ({"space": ""}, r"setting 'space' must be a text, got ''"),

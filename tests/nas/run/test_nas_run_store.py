@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nas.run.rows import Outcome
 from nas.run.store import RunStore
 from search_spaces import InputError
 
@@ -31,8 +32,8 @@ def propose(store, proposal=0):
 
 
 def settle(store, trial, state=STATE, **values):
-    outcome = {"status": "done", "reward": -0.1, "reason": None, "metrics": {"loss": 0.1}, "seconds": 2.0, **values}
-    store.record_outcome(trial, "toy", state, **outcome)
+    outcome = Outcome(**{"status": "done", "reward": -0.1, "metrics": {"loss": 0.1}, "seconds": 2.0, **values})
+    store.record_outcome(trial, "toy", outcome, state)
 
 
 def test_rows_and_state_come_back_as_they_were_written(store):
@@ -45,18 +46,18 @@ def test_rows_and_state_come_back_as_they_were_written(store):
     assert (row.status, row.reward, row.seconds, row.cached) == ("done", -0.1, 2.0, False)
     assert row.metrics["loss"] == 0.1
     assert math.isnan(row.metrics["ap"])
-    assert store.controller_state("toy") == {"weights": torch.zeros(1)}
+    assert store.controller_state("toy") == {**STATE, "weights": torch.zeros(1)}
     assert store.controller_state("other") is None
     assert store.trials("other") == []
 
 
 def test_interim_scores_belong_to_the_latest_attempt(store):
     trial = propose(store)
-    store.record_interim(trial, 1, 3, -2.5)
-    store.record_restart(trial)
+    store.record_interim(trial, "toy", 1, 3, -2.5)
+    store.record_attempts(trial, 2)
     assert store.interim(trial) == []
-    store.record_interim(trial, 1, 3, -2.0)
-    store.record_interim(trial, 2, 3, -1.0)
+    store.record_interim(trial, "toy", 1, 3, -2.0)
+    store.record_interim(trial, "toy", 2, 3, -1.0)
     assert store.interim(trial) == [(1, 3, -2.0), (2, 3, -1.0)]
     assert store.trials()[0].attempts == 2
 
@@ -88,6 +89,18 @@ def test_a_reader_sees_whole_transactions_while_a_writer_is_inside_one(store):
     assert reader.stages()[0].trials == 1000
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.finish_stage("toy")
+
+
+def test_an_outcome_waits_for_the_disk_and_a_proposal_only_where_the_journal_needs_it(store):
+    def waits(write):
+        write()
+        return store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+    assert not waits(lambda: propose(store))
+    assert not waits(lambda: store.record_interim(1, "toy", 1, 2, 0.5))
+    assert waits(lambda: settle(store, 1))
+    store._has_wal = False
+    assert waits(lambda: propose(store, 1))
 
 
 def test_a_full_disk_is_told_and_loses_nothing(store):
@@ -176,7 +189,7 @@ def test_what_is_no_store_is_told(tmp_path):
 def test_a_newer_format_is_refused(store):
     with store._transaction():
         store._db.execute("UPDATE meta SET value = '9'")
-    with pytest.raises(InputError, match=r"trials.db: format 9 is newer than this version reads \(2\)"):
+    with pytest.raises(InputError, match=r"trials.db: format 9 is newer than this version reads \(3\)"):
         RunStore(store.path, read_only=True)
 
 
@@ -188,6 +201,6 @@ def test_a_controller_state_is_data_and_never_code(store):
     blob = io.BytesIO()
     torch.save(Evil(), blob)
     with store._transaction():
-        store._save_state("toy", blob.getvalue())
+        store._save_parts("toy", {"policy": blob.getvalue()})
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         store.controller_state("toy")

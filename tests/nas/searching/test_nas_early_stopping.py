@@ -33,7 +33,8 @@ INCREASING = [
 
 
 def stops(rule, reward, earlier, trial=1):
-    return rule.reason_to_stop(trial, Interim(10, 20, reward), earlier)
+    better = sum(other > reward for other in earlier)
+    return rule.reason_to_stop(trial, Interim(10, 20, reward), len(earlier), better)
 
 
 @given(reward=st.integers(-50, 50), earlier=REWARDS)
@@ -50,12 +51,6 @@ def test_a_trial_below_the_median_of_eight_or_more_is_stopped_with_its_rank(rewa
 def test_only_the_order_of_the_rewards_counts(reward, earlier, number):
     mapped = INCREASING[number]
     assert stops(SURE, mapped(reward), list(map(mapped, earlier))) == stops(SURE, reward, earlier)
-
-
-@given(earlier=REWARDS, order=st.randoms())
-def test_not_the_order_in_which_they_came(earlier, order):
-    shuffled = order.sample(earlier, len(earlier))
-    assert stops(SURE, 0, shuffled) == stops(SURE, 0, earlier)
 
 
 @pytest.mark.parametrize("value", [-1e300, -1.0, 0.0, 2.5])

@@ -1,5 +1,6 @@
 """Trials on Ray Tune: one local cluster serves all these tests."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,10 +14,13 @@ from fake_tasks import MOODS, MOODY, TOY, ToyController, ToyTask, reward_of
 from stopped_rows import assert_stopped_by_rank
 
 import nas
+from nas.errors import SearchFailed
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
+from nas.searching.limits import NO_LIMITS, Limits
 from nas.searching.loop import SearchLoop
 from proxy_tasks import TaskOptions
+from proxy_tasks.cpus import usable_cpus
 from search_spaces import InputError
 
 WORKERS = 2
@@ -41,8 +45,8 @@ class Each(ToyController):
         return type(proposal)(proposal.id, (proposal.id % len(self.space.choices[0].options),), proposal.log_prob)
 
 
-def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, **overrides):
-    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping)
+def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, limits=NO_LIMITS, **overrides):
+    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping, limits=limits, isolated=True)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
     engine.run(
         loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
@@ -60,7 +64,7 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     assert (results.exists() and list(results.iterdir())) == before
     shown = capsys.readouterr().out
     assert "toy: trial 30 of 30" in shown
-    assert "_Worker" not in shown  # Tune's own reports
+    assert "Worker_" not in shown  # Tune's own reports
 
     rows = RunStore(run.path / "trials.db").trials()
     assert [row.trial for row in rows] == list(range(1, 31))
@@ -71,7 +75,7 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     evaluated = [line.split() for line in log.read_text().splitlines()]
     assert len(done) == len(set(done)) == len({key for _, key, _ in evaluated}) == len(evaluated) - 1
     assert len({process for process, _, _ in evaluated}) <= WORKERS + 1  # each is used again and again
-    assert {threads for _, _, threads in evaluated} == {str(max(1, os.cpu_count() // WORKERS))}
+    assert {threads for _, _, threads in evaluated} == {str(max(1, usable_cpus() // WORKERS))}
 
 
 def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tmp_path):
@@ -90,7 +94,7 @@ def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tm
         "sleeps": "done",
     }
     (dead,) = (row for row in rows if row.choices["mood"] == "dies")
-    assert (dead.reward, dead.reason, dead.attempts) == (None, "worker died twice", 2)
+    assert (dead.reward, dead.reason, dead.attempts) == (None, "its process died twice", 2)
     evaluated = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert evaluated.count(dead.key) == 2
     assert [row.status for row in rows[len(MOODS) :]] == ["duplicate", "duplicate"]
@@ -123,6 +127,53 @@ def test_what_the_cluster_lacks_is_told(engine, store):
         engine.run(loop, None, {}, WORKERS, 0.5, "cpu")
     with pytest.raises(InputError, match=r"device 'cuda' is asked for, but the Ray cluster has no GPU"):
         engine.run(loop, None, {}, WORKERS, None, "cuda")
+
+
+def test_what_recording_a_trial_raises_ends_the_search_as_itself(engine, store, tmp_path):
+    def full(event):
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+    loop = SearchLoop(store, "toy", 8, Each(MOODY), full, isolated=True)
+    make_task = partial(ToyTask, MOODY, TaskOptions(overrides={"log": str(tmp_path / "log")}))
+    begin = time.monotonic()
+    with pytest.raises(OSError, match="the disk is full"):
+        engine.run(loop, make_task, make_task().fingerprints(), WORKERS, None, "cpu")
+    assert time.monotonic() - begin < 60
+    assert "running" in {row.status for row in store.trials()}
+    with pytest.raises(AssertionError, match="stage toy cannot finish"):
+        store.finish_stage("toy")
+
+
+class Homeless:
+    """Makes a task where it was made itself, and nowhere else."""
+
+    def __init__(self):
+        self.home = os.getpid()
+
+    def __call__(self):
+        if os.getpid() != self.home:
+            raise ModuleNotFoundError("No module named 'nowhere'")
+        return ToyTask(TOY, TaskOptions())
+
+
+def test_workers_that_cannot_start_end_the_search_with_the_cause_and_no_trial_fails(engine, store):
+    loop = SearchLoop(store, "toy", 8, ToyController(TOY), isolated=True)
+    cause = r"^3 workers in a row could not start; the last one because of .*No module named 'nowhere'$"
+    with pytest.raises(SearchFailed, match=cause):
+        engine.run(loop, Homeless(), {}, WORKERS, None, "cpu")
+    assert {(row.status, row.attempts) for row in store.trials()} <= {("running", 0), ("running", 1)}
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_trial_failed_for_the_moment(engine, store, tmp_path):
+    log = tmp_path / "log"
+    number = MOODS.index("sleeps")
+    begin = time.monotonic()
+    limits = Limits(trial_timeout=3.0)
+    rows = search(engine, store, MOODY, Each(MOODY), number + 3, limits=limits, log=str(log), nap=600.0)
+    assert time.monotonic() - begin < 120
+    late = rows[number]
+    assert (late.status, late.reason, late.transient) == ("failed", "timed out after 3 s", True)
+    assert [row.status for row in rows[number + 1 :]] == ["duplicate", "duplicate"]
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")

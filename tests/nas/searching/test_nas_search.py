@@ -184,8 +184,6 @@ def test_a_run_that_exists_is_refused_with_the_command_to_go_on(run, capsys):
     ("flags", "message"),
     [
         (["--seed", "5"], "has seed = 0, but 5 is asked for"),
-        (["--trials", "30"], "has trials = (20,), but (30,) is asked for"),
-        (["--workers", "2"], "has workers = 0, but 2 is asked for"),
         (["--set", "sleep=1"], "has task = {}, but {'sleep': 1} is asked for"),
         (["--reward", "metric"], "has reward = 'loss', but 'metric' is asked for"),
     ],

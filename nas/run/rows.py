@@ -1,0 +1,114 @@
+"""What the run store keeps: one frozen record for each of its tables, and how a trial ended."""
+
+from dataclasses import dataclass, field
+
+__all__ = ["DiagnosticRow", "Outcome", "PromotionRow", "StageRow", "TrialRow"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Args:
+        status: ``"done"``, ``"stopped"``, ``"diverged"``, ``"failed"`` or ``"duplicate"``.
+        reward: finite; of a stopped trial its last interim score; None where the trial diverged or failed.
+        reason: why the trial is not done.
+        metrics: the score's figures.
+        seconds: wall time of the evaluation.
+        transient: the failure was not the network's (out of memory, a lost worker, a time limit), so that a later
+            proposal of the same network is evaluated anew.
+    """
+
+    status: str
+    reward: float | None = None
+    reason: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    transient: bool = False
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One row of ``stages``: ``trials`` is how many it is to have."""
+
+    stage: str
+    trials: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One row of ``trials``.
+
+    Args:
+        trial: its number, from 1.
+        stage: the name of its stage.
+        status: ``"running"``, or its `Outcome`'s.
+        choices: the option of every choice, by name.
+        key: of the network; two spellings of one network share it.
+        reward: as in `Outcome`; None while the trial is running.
+        reason: as in `Outcome`.
+        metrics: as in `Outcome`.
+        log_prob: of the proposal, in nats.
+        proposal: the controller's number for it.
+        attempts: how often its evaluation began, without those that ended in an orderly interruption.
+        transient: as in `Outcome`.
+        started: seconds since the epoch.
+        seconds: wall time of the evaluation; None while the trial is running.
+    """
+
+    trial: int
+    stage: str
+    status: str
+    choices: dict[str, str]
+    key: str
+    reward: float | None
+    reason: str | None
+    metrics: dict[str, float]
+    log_prob: float
+    proposal: int
+    attempts: int
+    transient: bool
+    started: float
+    seconds: float | None
+
+    @property
+    def cached(self) -> bool:
+        """Whether the reward is that of an earlier trial of the same network."""
+        return self.status == "duplicate"
+
+
+@dataclass(frozen=True)
+class DiagnosticRow:
+    """One row of ``diagnostics``: a figure of the controller's update that followed ``trial``; NaN stays NaN."""
+
+    stage: str
+    trial: int
+    name: str
+    value: float
+
+
+@dataclass(frozen=True)
+class PromotionRow:
+    """One row of ``promotions``: a result of full training.
+
+    Args:
+        key: of the architecture trained.
+        job: what exactly was trained, 16 hex digits (a hash of resolved recipe, seed and iterations); empty where the
+            result is from a version that did not record it.
+        recipe: the full-training configuration, by name.
+        status: ``"done"``, ``"diverged"`` or ``"failed"``.
+        metrics: the final figures.
+        place: where the training's files are.
+        reason: why it is not done.
+        finished: seconds since the epoch.
+    """
+
+    key: str
+    job: str
+    recipe: str
+    status: str
+    metrics: dict[str, float]
+    place: str
+    reason: str | None
+    finished: float

@@ -1,0 +1,104 @@
+"""The Ray cluster of a search: one of this machine alone, or one that is joined; what it has for each worker."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from proxy_tasks.cpus import usable_cpus
+from search_spaces import InputError
+
+try:
+    import ray
+    import ray.tune
+except ImportError as error:
+    raise InputError(f'--workers needs Ray Tune: pip install "ray[tune]", or use --workers 0 ({error})') from error
+
+__all__ = ["connected", "gpus_each", "ray", "threads_each"]
+
+# Read by Ray as it starts: no telemetry, no copies of results, no notices, Ctrl-C left to us, no change of directory.
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "1000000000",
+}
+
+
+def threads_each(workers: int) -> int:
+    """The number of threads of torch in each worker, so that all workers together use every core once."""
+    total = int(ray.cluster_resources().get("CPU", 1))
+    largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
+    return max(1, min(total // workers, largest))
+
+
+def gpus_each(workers: int, gpus_per_worker: float | None, device: str) -> float:
+    """The number of GPUs of each worker, also a fraction; see `nas.searching.engines.ray_tune.run`."""
+    found = ray.cluster_resources()
+    gpus = gpus_per_worker
+    if gpus is None:
+        gpus = int(min(1.0, found.get("GPU", 0) / workers) * 10_000) / 10_000 if device == "cuda" else 0.0
+        if device == "cuda" and gpus == 0:
+            raise InputError("device 'cuda' is asked for, but the Ray cluster has no GPU")
+    for name, needed in (("CPU", workers), ("GPU", workers * gpus)):
+        if needed > found.get(name, 0):
+            has = found.get(name, 0)
+            raise InputError(f"{workers} workers need {needed:g} {name}s, but the Ray cluster has {has:g}")
+    return gpus
+
+
+@contextmanager
+def connected(workers: int, address: str | None) -> Iterator[None]:
+    """Ray for the length of a search: a cluster at ``address``, or one of this machine's cores alone.
+
+    A connection that the caller's program has already is used as it is and left open.
+
+    Raises:
+        InputError: no cluster answers at the address.
+    """
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            _connect(workers, address)
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _connect(workers: int, address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        # Ray hands out one "CPU" a worker; with more workers than cores they share.
+        ray.init(address="local", num_cpus=max(workers, usable_cpus()), include_dashboard=False, **quiet)
+        return
+    _check_address(address)
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise InputError(f"a Ray cluster's address is auto or HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error

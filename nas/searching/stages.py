@@ -1,0 +1,156 @@
+"""The stages of a search, one after the other, each from the winner of the one before."""
+
+import shlex
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import controllers
+from nas.errors import Interrupted, SearchFailed
+from nas.folders import full_disk_told
+from nas.run.directory import read_record, write_record
+from nas.run.reading import Run, rank
+from nas.run.store import RunStore
+from nas.searching.display import Display
+from nas.searching.early_stopping import StoppingRule
+from nas.searching.engines import Engine
+from nas.searching.kept import keep
+from nas.searching.limits import Limits
+from nas.searching.loop import SearchLoop, Settled
+from nas.searching.plan import Stage, task_factory
+from nas.searching.resuming import refuse_change
+from nas.settings import SearchSettings
+from proxy_tasks.task import Diverged
+from search_spaces import Architecture, InputError
+
+__all__ = ["controller_of", "go_on", "run_stages"]
+
+
+def go_on(run: Path) -> str:
+    """How to go on with a run, for the end of a sentence."""
+    return f"go on with nas-search --resume {shlex.quote(str(run))}"
+
+
+def controller_of(stage: Stage, settings: SearchSettings) -> Any:
+    """A fresh controller; raises `InputError` where there is none of that name or with those options."""
+    return controllers.make(settings.controller, stage.space, seed=settings.seed, **settings.controller_options)
+
+
+def run_stages(run: Path, plan: Sequence[Stage], engine: Engine, display: Display, limits: Limits) -> None:
+    """Searches the stages of a run that this process has locked, from where its store ends.
+
+    Raises:
+        InputError: the data of a stage are bad or have changed.
+        SearchFailed: no trial of a stage gave a reward, no worker could start, or the disk is full.
+        Interrupted: by Ctrl-C.
+    """
+    with full_disk_told(run, go_on(run)), closing(RunStore(run / "trials.db")) as store:
+        shared = _Search(run, store, engine, display, limits)
+        try:
+            finished = shared.all(plan)
+        except KeyboardInterrupt as error:
+            raise Interrupted(f"interrupted; {go_on(run)}") from error
+    tables = {stage: ranked[:5] for stage, ranked in Run(run).ranked().items()}
+    settings = read_record(run).settings
+    display.closing(run, tables, settings.workers)
+    if not finished:
+        display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
+
+
+@dataclass
+class _Search:
+    """What all stages of one search share."""
+
+    run: Path
+    store: RunStore
+    engine: Engine
+    display: Display
+    limits: Limits
+
+    def all(self, plan: Sequence[Stage]) -> bool:
+        """Whether every stage is finished; False where time is up."""
+        previous: Architecture | None = None
+        for position, stage in enumerate(plan):
+            self.store.add_stage(stage.name, position, stage.trials)
+            self.store.set_trials(stage.name, stage.trials)
+            if not self.finished(stage, previous):
+                return False
+            previous = self.winner(stage)
+        return True
+
+    def finished(self, stage: Stage, previous: Architecture | None) -> bool:
+        """Whether the stage is finished, after it was searched where the store has it unfinished."""
+        if any(row.finished for row in self.store.stages() if row.stage == stage.name):
+            return True
+        if self.limits.over or not self._search(stage, previous):
+            return False
+        self.winner(stage)
+        self.store.finish_stage(stage.name)
+        return True
+
+    def winner(self, stage: Stage) -> Architecture:
+        """The architecture with the best reward; raises `SearchFailed` where no trial has one."""
+        rows = self.store.trials(stage.name)
+        ranked = rank(rows)
+        if not ranked:
+            raise SearchFailed(
+                f"none of the {len(rows)} trials of stage {stage.name} gave a reward; the last one's reason:"
+                f" {rows[-1].reason}"
+            )
+        return stage.space.from_named(ranked[0].choices)
+
+    def _search(self, stage: Stage, previous: Architecture | None) -> bool:
+        settings = read_record(self.run).settings
+        make_task = task_factory(stage, settings, previous)
+        task = make_task()
+        try:
+            task.prepare(self.display.preparing)
+        except Diverged as error:
+            raise InputError(
+                f"stage {stage.name} cannot be prepared: {error}; lower its learning rates by --set"
+            ) from error
+        self._record_fingerprints(stage.name, task.fingerprints())
+        keep(self.run, task)
+        task.release()  # for the workers; this process takes back what it needs
+        controller = controller_of(stage, settings)
+        settled = [row for row in self.store.trials(stage.name) if row.status != "running"]
+        best = next((row.reward for row in rank(settled)), None)
+        self.display.stage(stage.name, len(settled), stage.trials, best)
+
+        from nas.searching.curves import Curves
+
+        with closing(Curves(self.run, stage.name, best)) as curves:
+
+            def show(event: Settled) -> None:
+                self.display.settled(event)
+                curves.settled(event)
+
+            stopping = StoppingRule(settings.seed) if settings.early_stopping else None
+            loop = SearchLoop(
+                self.store,
+                stage.name,
+                stage.trials,
+                controller,
+                show,
+                stopping,
+                self.limits,
+                isolated=settings.workers > 0,
+            )
+            try:
+                self.engine(loop, task, make_task)
+            except BaseException:
+                with suppress(OSError, sqlite3.Error):  # a full disk, of which the error itself tells
+                    loop.give_back()
+                raise
+        self.display.stage_done()
+        return loop.finished
+
+    def _record_fingerprints(self, stage: str, fingerprints: dict[str, str]) -> None:
+        record = read_record(self.run)
+        if stage in record.fingerprints:
+            refuse_change(self.run, fingerprints, record.fingerprints[stage])
+            return
+        write_record(self.run, replace(record, fingerprints={**record.fingerprints, stage: fingerprints}))

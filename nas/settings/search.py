@@ -1,0 +1,180 @@
+"""The settings of a search, in two halves: what is searched, and where and how long."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from typing import Any
+
+from nas.settings.kinds import (
+    FLAG,
+    GPUS,
+    HOURS,
+    MAPPING,
+    MODULES,
+    PATH,
+    SECONDS,
+    TEXT,
+    TRIALS,
+    WEIGHTS,
+    Kind,
+    one_of,
+    whole,
+)
+from search_spaces.errors import InputError
+from search_spaces.registry import SPACES, import_user_module
+from search_spaces.space import SearchSpace
+
+__all__ = ["Execution", "SearchSettings", "Searched", "checked", "setting_field"]
+
+
+def _about(kind: Kind, help: str, metavar: str = "", flag: str | None = "") -> dict[str, Any]:
+    """A field's metadata; ``flag`` is its flag where that is not ``--name``, None where it has none.
+
+    The flag of a truth value takes no argument and gives the other value than the default.
+    """
+    return {"kind": kind, "help": help, "metavar": metavar, "flag": flag}
+
+
+def _setting(default: Any, kind: Kind, help: str, metavar: str = "") -> Any:
+    return field(default=default, metadata=_about(kind, help, metavar))
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What is searched: all that the scores depend on. A run keeps it to its end.
+
+    Each field's help text is in its metadata.
+    """
+
+    space: str = _setting("fcos_decoder", TEXT, "search space, by name or as MODULE:ATTRIBUTE", "SPACE")
+    data: str | None = _setting(None, PATH, "data set (layout recognised); the built-in shapes without it", "PATH")
+    controller: str = _setting("lstm-ppo", TEXT, "lstm-ppo, evolution, random or MODULE:CLASS", "NAME")
+    controller_options: dict[str, Any] = field(
+        default_factory=dict, metadata=_about(MAPPING, "options of the controller", flag=None)
+    )
+    reward: str | None = _setting(
+        None,
+        one_of("loss", "metric"),
+        "negative loss, or the metric (COCO AP; video: the geometric mean of mIoU, fwIoU and mean accuracy); without it"
+        " the metric for video, else loss",
+        "loss|metric",
+    )
+    early_stopping: bool = field(
+        default=True,
+        metadata=_about(
+            FLAG, "train every trial to its end, however it compares on the way", flag="--no-early-stopping"
+        ),
+    )
+    preset: str | None = _setting(
+        None,
+        one_of("demo", "paper"),
+        "size of the proxy task; without it paper on CUDA with --data, else demo",
+        "demo|paper",
+    )
+    seed: int = _setting(0, whole(0), "of the controller, the data's split and the training", "N")
+    backbone: str | None = _setting(None, TEXT, "backbone, by name; by preset without it", "NAME")
+    backbone_weights: str = _setting("default", WEIGHTS, "pretrained weights", "default|none|FILE")
+    static: str | None = _setting(
+        None,
+        PATH,
+        "weights of the trained static network (video spaces), from nas-promote arch2; trained on the fly without it",
+        "FILE",
+    )
+    skip_bad_boxes: bool = _setting(False, FLAG, "leave out boxes that lie outside their image or have no area")
+    imports: tuple[str, ...] = field(
+        default=(), metadata=_about(MODULES, "modules that register your own parts", "MODULE[,...]", flag="--import")
+    )
+    task: dict[str, Any] = field(
+        default_factory=dict,
+        metadata=_about(MAPPING, "sizes of the proxy task, e.g. crop=192", "NAME=VALUE", flag="--set"),
+    )
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where a search runs and how long: each time it is resumed, it may be told anew.
+
+    Each field's help text is in its metadata.
+    """
+
+    trials: tuple[int, ...] | None = _setting(None, TRIALS, "trials per stage, or one figure a stage", "N[,M]")
+    hours: float | None = _setting(
+        None, HOURS, "begin no trial later than so many hours after the start, or after --resume; no limit without", "H"
+    )
+    trial_timeout: float | None = _setting(
+        None,
+        SECONDS,
+        "end a trial that takes longer, as failed; without it 20 times the median of the trials that are done, at least"
+        " 600, once there are five",
+        "SECONDS",
+    )
+    workers: int = _setting(0, whole(0), "worker processes (Ray Tune); 0 runs trials in this process", "N")
+    gpus_per_worker: float | None = _setting(
+        None, GPUS, "GPUs of each worker, also a fraction; shared evenly without it", "F"
+    )
+    ray_address: str | None = _setting(None, TEXT, "join this Ray cluster", "A")
+    device: str = _setting("auto", one_of("auto", "cpu", "cuda"), "where candidates are trained", "auto|cpu|cuda")
+    out: str | None = _setting(None, PATH, "the run's directory; runs/SPACE-DATE-TIME without it", "RUN")
+    cache_dir: str | None = _setting(None, PATH, "feature caches; ~/.cache/nas-search without it", "DIR")
+
+
+@dataclass(frozen=True)
+class SearchSettings(Execution, Searched):
+    """Everything that a search is told: both halves under flat names.
+
+    Raises:
+        InputError: a value that is not what its setting may be.
+    """
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, checked(item, getattr(self, item.name)))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "SearchSettings":
+        """The settings with these values and the defaults for all others; an unknown name raises `InputError`."""
+        for name in values:
+            setting_field(name)
+        return cls(**values)
+
+    def changed(self, **values: Any) -> "SearchSettings":
+        """A copy with these values instead."""
+        return replace(self, **values)
+
+    def search_space(self) -> SearchSpace:
+        """The space that is searched; the user's own modules, which may register it, are imported first.
+
+        Raises:
+            InputError: a module cannot be imported, or there is no such space.
+        """
+        for name in self.imports:
+            import_user_module(name)
+        space = SPACES.get(self.space)
+        if not isinstance(space, SearchSpace):
+            raise InputError(f"{self.space!r} is a {type(space).__name__}, not a search space")
+        return space
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, as ``run.yaml`` stores them."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+def checked(item: "Field[Any]", value: Any) -> Any:
+    """``value`` as the setting keeps it; raises `InputError` where it is not what the setting may be."""
+    kind: Kind = item.metadata["kind"]
+    if value is None and (item.default is None or item.default is MISSING):
+        return {} if item.default is MISSING else None
+    try:
+        return kind.parse(value)
+    except ValueError as error:
+        raise InputError(f"setting {item.name!r} must be {kind.expected}, got {value!r}") from error
+
+
+def setting_field(name: str) -> "Field[Any]":
+    """The field of a setting; an unknown name raises `InputError`."""
+    known = {item.name: item for item in fields(SearchSettings)}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(f"there is no setting {name!r}; known: {', '.join(known)}{hint}")
+    return known[name]
