@@ -1,5 +1,6 @@
 """A new run's directory, which appears whole and locked."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Sequence
