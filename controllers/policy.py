@@ -74,15 +74,15 @@ class TokenPolicy(nn.Module):
 
         The cells are stepped by hand: a call of `torch.nn.LSTM` for a single token takes four times as long.
         """
-        lstm, hidden = self.lstm, self.lstm.hidden_size
-        first = torch.addmm(lstm.bias_ih_l0 + lstm.bias_hh_l0, self.embedding.weight, lstm.weight_ih_l0.T)  # by word
-        bias_1 = lstm.bias_ih_l1 + lstm.bias_hh_l1
+        (input_0, hidden_0, *biases_0), (input_1, hidden_1, *biases_1) = self.lstm.all_weights
+        first = torch.addmm(biases_0[0] + biases_0[1], self.embedding.weight, input_0.T)  # a word's part of the gates
+        bias_1 = biases_1[0] + biases_1[1]
         bias = self.bias.masked_fill(self.vocabulary == 0, -torch.inf)
         word, tokens, log_probs = 0, [], []
-        h_0, c_0, h_1, c_1 = self.bias.new_zeros(4, hidden)
+        h_0, c_0, h_1, c_1 = self.bias.new_zeros(4, self.lstm.hidden_size)
         for t, words in enumerate(self.vocabulary.tolist()):
-            h_0, c_0 = _lstm_cell(torch.addmv(first[word], lstm.weight_hh_l0, h_0), c_0)
-            gates = torch.addmv(torch.addmv(bias_1, lstm.weight_ih_l1, h_0), lstm.weight_hh_l1, h_1)
+            h_0, c_0 = _lstm_cell(torch.addmv(first[word], hidden_0, h_0), c_0)
+            gates = torch.addmv(torch.addmv(bias_1, input_1, h_0), hidden_1, h_1)
             h_1, c_1 = _lstm_cell(gates, c_1)
             log_prob = torch.addmv(bias[t], self.weight[t], h_1).log_softmax(dim=0)
             token = int(torch.multinomial(log_prob.exp(), 1, generator=generator))

@@ -104,7 +104,8 @@ class TestChanges:
         assert [other.ask() for _ in range(9)] == [saved.controller.ask() for _ in range(9)]
 
     def test_a_trial_writes_little(self, name):
-        saved, waiting = Saved(controllers.make(name, wide_space())), []
+        quick = {"epochs": 1} if name == "lstm-ppo" else {}
+        saved, waiting = Saved(controllers.make(name, wide_space(), **quick)), []
         for _ in range(300):
             waiting.append(saved.controller.ask())
             saved.save()
