@@ -1,12 +1,16 @@
 """From settings to stages: which spaces a search goes through, how many trials each gets, what device and preset."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from experiments.families import family_of, options_of_others
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
+
+if TYPE_CHECKING:
+    from proxy_tasks.task import ProxyTask, TaskOptions
 
 __all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory"]
 
@@ -71,7 +75,7 @@ def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
     return tuple(Stage(space.name, space, n) for space, n in zip(stages, settings.trials, strict=True))
 
 
-def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "partial[Any]":
+def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "Callable[[], ProxyTask]":
     """A picklable function without arguments that makes the stage's proxy task, here or in a worker.
 
     Args:
@@ -99,7 +103,9 @@ def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture 
     return partial(_make_task, settings, stage.space, options, previous)
 
 
-def _make_task(settings: SearchSettings, space: SearchSpace, options: Any, previous: Architecture | None) -> Any:
+def _make_task(
+    settings: SearchSettings, space: SearchSpace, options: "TaskOptions", previous: Architecture | None
+) -> "ProxyTask":
     import proxy_tasks
 
     settings.search_space()  # imports what the user registers, in a worker too
