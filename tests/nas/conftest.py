@@ -1,7 +1,9 @@
 import pytest
 import trees
 from places import Place
+from toy_runs import TOYS
 
+import nas
 from nas.run.store import RunStore
 
 
@@ -28,3 +30,9 @@ def store(tmp_path):
     store.add_stage("toy", 0, 100)
     yield store
     store.close()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run of the toy space."""
+    return nas.search(**TOYS, trials=20, out=tmp_path / "run")
