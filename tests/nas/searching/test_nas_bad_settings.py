@@ -264,7 +264,7 @@ def test_a_disk_that_fills_up_between_two_stages_says_how_to_go_on(voc, monkeypa
 @pytest.mark.parametrize("file", ["run.yaml", "events"])
 def test_a_disk_that_fills_up_during_the_run(voc, monkeypatch, file):
     from nas.searching import curves as tensorboard
-    from nas.searching import search as searching
+    from nas.searching import stages as searching
 
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
