@@ -75,8 +75,8 @@ def simulate(trials: int, scenario: tuple[float, float, float], seed: int) -> Se
     rule, always = StoppingRule(seed), StoppingRule(seed, chance=0.0)
     verdicts = []
     for trial in range(trials):
-        item, earlier = Interim(1, 2, float(interim[trial])), interim[:trial].tolist()
-        verdicts.append([kind.reason_to_stop(trial, item, earlier) is not None for kind in (rule, always)])
+        item, better = Interim(1, 2, float(interim[trial])), int((interim[:trial] > interim[trial]).sum())
+        verdicts.append([kind.reason_to_stop(trial, item, trial, better) is not None for kind in (rule, always)])
     stopped, would_stop = np.array(verdicts).T
     others = (worth.sum(axis=1, keepdims=True) - worth) / (OPTIONS - 1)
     return Search(taken, (worth - others).ravel(), final, interim, stopped, would_stop)

@@ -101,7 +101,7 @@ def _chosen(what: str, run: Run | None, top: int, recipe: Recipe) -> list[_Chose
     if run is None:
         found = [_Chosen(find_architecture(what), "")]
     else:
-        found = [_Chosen(best, f", trial {trials[-1].trial}") for best, trials in run.best_with_trials(top)]
+        found = [_Chosen(best, f", trial {trials[-1].number}") for best, trials in run.best_with_trials(top)]
         if len(found) < top:
             raise InputError(f"--top {top} asks for more than the {len(found)} trials that are done in the run {what}")
     for architecture, _ in found:

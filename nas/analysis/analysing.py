@@ -83,9 +83,9 @@ def names_apart(paths: Sequence[str | Path]) -> list[str]:
 def _stages(run: Run, contents: Contents) -> list[StageTrials]:
     stages = []
     for stage in contents.stages:
-        rows = [row for row in contents.trials if row.stage == stage.stage]
+        rows = [row for row in contents.trials if row.stage == stage.name]
         if rows:
-            stages.append(stage_trials(stage.stage, run.space(stage.stage), rows, contents.interim))
+            stages.append(stage_trials(stage.name, run.space(stage.name), rows, contents.interim))
     return stages
 
 

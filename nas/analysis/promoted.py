@@ -37,12 +37,12 @@ def plotted(metrics: Iterable[str], worth: Sequence[str]) -> list[str]:
 
 def promoted(run: Run, contents: Contents) -> pd.DataFrame:
     """The table ``promoted`` of a run."""
-    known = {row.key: (row.stage, row.trial, row.reward) for row in contents.trials if row.status == "done"}
+    known = {row.key: (row.stage, row.number, row.reward) for row in contents.trials if row.status == "done"}
     if any(promotion.key not in known for promotion in contents.promotions) and known:
-        stage_of = {row.trial: row.stage for row in contents.trials}
+        stage_of = {row.number: row.stage for row in contents.trials}
         for architecture, trials in run.best_with_trials(None, contents):
             last = trials[-1]
-            known[architecture.key] = stage_of[last.trial], last.trial, last.reward
+            known[architecture.key] = stage_of[last.number], last.number, last.reward
     rows = [row for promotion in contents.promotions for row in _rows(promotion, known)]
     return table("promoted", rows).astype({"trial": "Int64", "reward": float, "value": float})
 

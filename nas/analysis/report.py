@@ -224,7 +224,7 @@ def _drawings(analysis: Analysis) -> list[_Figure]:
         last = best.trials[-1]
         figures = [f"{name} {value:.4g}" for name, value in last.metrics.items() if name not in COMPLEXITY]
         sizes = [f"{last.metrics[name]:,.0f} {words}" for name, words in COMPLEXITY.items() if name in last.metrics]
-        trials = " + ".join(str(trial.trial) for trial in best.trials)
+        trials = " + ".join(str(trial.number) for trial in best.trials)
         told = ", ".join([f"reward {last.reward:.4g}", *figures, *sizes]).replace(" -", " −")
         caption = f"Rank {best.rank}: {told}; trial {trials}, key {best.architecture.key}."
         drawings.append(_Figure(f"rank-{best.rank}", caption, Markup(draw(best.architecture)), Markup("")))

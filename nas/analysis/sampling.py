@@ -43,14 +43,14 @@ def _sampled(space: SearchSpace, tokens: np.ndarray) -> pd.DataFrame:
 
 
 def weight_sharing(stage: StageTrials) -> pd.DataFrame:
-    """The table ``weight_sharing`` of one stage; without rows where the space has no choice ``head.share``.
+    """The table ``weight_sharing`` of one stage; without rows where the space has no choice of the kind ``share``.
 
     Skips before the layer from which on weights are shared have none, so the canonical spelling counts.
     """
-    names = [choice.name for choice in stage.space.choices]
-    if "head.share" not in names:
+    kinds = [choice.kind for choice in stage.space.choices]
+    if "share" not in kinds:
         return table("weight_sharing", [])
-    share, canonical = names.index("head.share"), stage.space.canonical
+    share, canonical = kinds.index("share"), stage.space.canonical
     tokens = stage.tokens.tolist()
     spelt = [canonical(tuple(row)) for row in tokens] if canonical else tokens
     full = np.array([row[share] for row in spelt]) == stage.space.choices[share].token("0")

@@ -61,8 +61,9 @@ def stage_trials(
     Raises:
         InputError: a row has a choice or an option that the space lacks.
     """
-    own = ("trial", "status", "reward", "reason", "started", "seconds")
+    own = ("status", "reward", "reason", "started", "seconds")
     frame = pd.DataFrame({column: [getattr(row, column) for row in rows] for column in own})
+    frame.insert(0, "trial", [row.number for row in rows])
     frame = frame.astype({"reward": float, "seconds": float})
     frame.insert(1, "number", np.arange(1, len(rows) + 1))
     done = {row.key for row in rows if row.status == "done"}

@@ -45,7 +45,7 @@ def _best(analysis: Analysis) -> Table:
     for best in analysis.best:
         last = best.trials[-1]
         sizes = [_amount(last.metrics.get(name), *unit) for name, unit in _UNITS.items()]
-        trials = " + ".join(str(trial.trial) for trial in best.trials)
+        trials = " + ".join(str(trial.number) for trial in best.trials)
         table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *sizes, trials)
     return table
 

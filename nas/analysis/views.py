@@ -86,7 +86,7 @@ def best_view(analysis: Analysis) -> View:
     rows: list[Mapping[str, object]] = []
     for best in analysis.best:
         last = best.trials[-1]
-        trials = " + ".join(str(trial.trial) for trial in best.trials)
+        trials = " + ".join(str(trial.number) for trial in best.trials)
         sizes = {name: last.metrics.get(name, math.nan) for name in ("params", "macs")}
         rows.append({"rank": best.rank, "key": best.architecture.key, "trial": trials, "reward": last.reward, **sizes})
     frame = pd.DataFrame(rows)

@@ -89,7 +89,7 @@ def _of_run(path: Path, rank: int) -> Source:
     fingerprints = run.record.fingerprints.values()
     provenance = {
         "run": path.absolute().name,
-        "trials": [trial.trial for trial in trials],
+        "trials": [trial.number for trial in trials],
         "reward": trials[-1].reward,
         "data": next((stage["data"] for stage in fingerprints if "data" in stage), None),
     }

@@ -24,7 +24,7 @@ _FIRST = ["trial", "stage", "status", "reward", "key", "cached", "reason", "para
 class Ranked:
     """One of the best trials; no two share a key."""
 
-    trial: int
+    number: int
     key: str
     reward: float
     metrics: dict[str, float]
@@ -34,8 +34,8 @@ class Ranked:
 def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
     """The trials that are done, best reward first, of equal rewards the earlier first."""
     done = [row for row in rows if row.status == "done" and row.reward is not None]
-    best = sorted(done, key=lambda row: (-(row.reward or 0.0), row.trial))
-    return [Ranked(r.trial, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
+    best = sorted(done, key=lambda row: (-(row.reward or 0.0), row.number))
+    return [Ranked(r.number, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Run:
     def ranked(self) -> dict[str, list[Ranked]]:
         """Per stage begun, its done trials, best first."""
         now = self.contents()
-        return {stage.stage: rank(row for row in now.trials if row.stage == stage.stage) for stage in now.stages}
+        return {stage.name: rank(row for row in now.trials if row.stage == stage.name) for stage in now.stages}
 
     def best(self, k: int = 1) -> list[Architecture]:
         """The ``k`` best architectures, best first; fewer where the run has fewer.
@@ -126,7 +126,7 @@ class Run:
         """
         now = contents or self.contents()
         finished = [stage for stage in now.stages if stage.finished] or now.stages[:1]
-        ranked = [rank(row for row in now.trials if row.stage == stage.stage) for stage in finished]
+        ranked = [rank(row for row in now.trials if row.stage == stage.name) for stage in finished]
         if not ranked or not ranked[-1]:
             raise InputError(f"the run {self.path} has no trial that is done yet")
         whole = self.settings.search_space()
@@ -151,5 +151,5 @@ def load_run(path: str | Path) -> Run:
 
 def _flat(row: TrialRow) -> dict[str, object]:
     figures = {name if name in ("params", "macs") else f"metric.{name}": v for name, v in row.metrics.items()}
-    own = {name: getattr(row, name) for name in _FIRST if name not in ("params", "macs")}
-    return {**own, **row.choices, **figures}
+    own = {name: getattr(row, name) for name in _FIRST if name not in ("trial", "params", "macs")}
+    return {"trial": row.number, **own, **row.choices, **figures}

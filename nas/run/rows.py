@@ -31,7 +31,7 @@ class Outcome:
 class StageRow:
     """One row of ``stages``: ``trials`` is how many it is to have."""
 
-    stage: str
+    name: str
     trials: int
     finished: bool
 
@@ -41,7 +41,7 @@ class TrialRow:
     """One row of ``trials``.
 
     Args:
-        trial: its number, from 1.
+        number: the trial's own, from 1.
         stage: the name of its stage.
         status: ``"running"``, or its `Outcome`'s.
         choices: the option of every choice, by name.
@@ -57,7 +57,7 @@ class TrialRow:
         seconds: wall time of the evaluation; None while the trial is running.
     """
 
-    trial: int
+    number: int
     stage: str
     status: str
     choices: dict[str, str]

@@ -130,7 +130,7 @@ def _table(stage: str, ranked: Sequence[Ranked]) -> Table:
     table.add_column("key", no_wrap=True)
     for rank, item in enumerate(ranked, 1):
         figures = [_amount(item.metrics.get("params"), 1e6, "M"), _amount(item.metrics.get("macs"), 1e9, "G")]
-        table.add_row(str(rank), f"{item.reward:.4f}", *figures, str(item.trial), item.key)
+        table.add_row(str(rank), f"{item.reward:.4f}", *figures, str(item.number), item.key)
     return table
 
 

@@ -121,14 +121,14 @@ class SearchLoop:
             elif row.status == "done":
                 self._times.add(row.seconds or 0.0)
             if row.status not in ("running", "duplicate") and not row.transient:
-                self._known[row.key] = row.trial, Outcome(row.status, row.reward, row.reason, row.metrics)
+                self._known[row.key] = row.number, Outcome(row.status, row.reward, row.reason, row.metrics)
         self._count, self._settled_count = len(rows), len(rows) - len(self._pending)
 
     def _restored(self, row: TrialRow) -> Trial:
         architecture = self._controller.space.from_named(row.choices)
         proposal = Proposal(row.proposal, architecture.tokens, row.log_prob)
         attempt = max(1, row.attempts) if self._isolated else row.attempts + 1
-        return Trial(row.trial, proposal, architecture, attempt)
+        return Trial(row.number, proposal, architecture, attempt)
 
     @property
     def finished(self) -> bool:

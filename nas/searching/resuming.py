@@ -49,7 +49,7 @@ def check_trials(run: Path, plan: Sequence[Stage]) -> None:
         InputError: fewer than a stage has already, or more for a stage whose successor was made from its winner.
     """
     with closing(RunStore(run / "trials.db", read_only=True)) as store, store.one_moment():
-        begun, counts = {row.stage: row for row in store.stages()}, store.counts()
+        begun, counts = {row.name: row for row in store.stages()}, store.counts()
     for stage, following in zip(plan, [*plan[1:], None], strict=True):
         there = counts.get(stage.name, 0)
         if stage.trials < there:

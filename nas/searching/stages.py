@@ -83,7 +83,7 @@ class _Search:
 
     def finished(self, stage: Stage, previous: Architecture | None) -> bool:
         """Whether the stage is finished, after it was searched where the store has it unfinished."""
-        if any(row.finished for row in self.store.stages() if row.stage == stage.name):
+        if any(row.finished for row in self.store.stages() if row.name == stage.name):
             return True
         if self.limits.over or not self._search(stage, previous):
             return False

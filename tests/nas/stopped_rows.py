@@ -9,7 +9,7 @@ from fake_tasks import TOY, reward_of
 
 def assert_stopped_by_rank(store, rule):
     """Replays the decisions in the order in which the interim scores came, by the median instead of by ranks."""
-    rows = {row.trial: row for row in store.trials()}
+    rows = {row.number: row for row in store.trials()}
     earlier, stopped = [], set()
     for trial, reward in store._db.execute("SELECT trial, reward FROM interim ORDER BY rowid"):
         row = rows.pop(trial)

@@ -26,7 +26,8 @@ def stopped_search(trials, seed):
         left, right, agg = (int(rng.integers(n)) for n in (4, 4, 2))
         final = WORTH[left] + WORTH[right] + agg + 0.3 * rng.normal()
         interim = float(final - 5 + 0.5 * rng.normal())
-        reason = rule.reason_to_stop(number, Interim(1, 2, interim), earlier)
+        better = sum(score > interim for score in earlier)
+        reason = rule.reason_to_stop(number, Interim(1, 2, interim), len(earlier), better)
         ended = ("done", float(final)) if reason is None else ("stopped", interim)
         rows.append(row((left, right, agg), *ended, reason, interim=interim, score=ended[1]))
         earlier.append(interim)
@@ -66,7 +67,7 @@ def test_scores_are_compared_at_the_step_of_the_earliest_stop(tmp_path):
     store._db.execute("DELETE FROM interim")
     for trial, steps in ((1, 2), (2, 3), (3, 3), (4, 3)):
         for step in range(1, steps + 1):
-            store.record_interim(trial, step, 4, float(10**step * trial))
+            store.record_interim(trial, "toy", step, 4, float(10**step * trial))
     store.close()
     found = analyse(run).tables["effects"].query("kind == 'op'")
     assert found.mean_with.tolist() == [100, 200, 300, 400]

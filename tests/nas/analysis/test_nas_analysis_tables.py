@@ -110,7 +110,7 @@ def test_fronts_failures_and_time_by_hand(by_hand):
     }
     assert dict(values(by_hand.tables["statuses"], "status", "count"))["diverged"] == 2
     assert values(by_hand.tables["controller"], "trial", "number", "name", "value") == [(6, 6, "entropy", 2.5)]
-    assert [best.trials[0].trial for best in by_hand.best] == [7, 2, 1]
+    assert [best.trials[0].number for best in by_hand.best] == [7, 2, 1]
     assert by_hand.settings[2].startswith("8 of 8 trials: 3 done, 2 diverged, 1 duplicate, 1 stopped, 1 running; begun")
 
 
@@ -183,7 +183,7 @@ def test_a_promoted_decoder_is_found_by_the_stages_it_is_joined_from(tmp_path):
     promotions = [{"key": join(fpns[1], heads[1]).key, "metrics": {"ap": 0.3}}]
     analysis = analyse(write_stages(tmp_path / "run", stages, "fcos_decoder", promotions))
     assert values(analysis.tables["promoted"], "stage", "trial", "reward", "value") == [("fcos_head", 4, 3.0, 0.3)]
-    assert [[trial.trial for trial in best.trials] for best in analysis.best] == [[2, 3], [2, 4]]
+    assert [[trial.number for trial in best.trials] for best in analysis.best] == [[2, 3], [2, 4]]
     assert dict(values(analysis.tables["wall_time"], "part", "seconds", stage="fcos_head"))["before the stage"] == 5
     assert list(analysis.tables["rewards"].number) == [1, 2, 1, 2]
 

@@ -39,7 +39,7 @@ def test_the_best_cells_beside_the_baseline(cells, home, capsys, monkeypatch):
     assert re.search(r"on the test frames, timed on .+, \d+ thread", out)
     ranked = nas.load_run(cells).ranked()["video_cell"]
     table = rows(out)
-    assert [row[0] for row in table] == ["baseline", *(f"cell {n}, trial {r.trial}" for n, r in enumerate(ranked, 1))]
+    assert [row[0] for row in table] == ["baseline", *(f"cell {n}, trial {r.number}" for n, r in enumerate(ranked, 1))]
     assert all(re.fullmatch(r"\d+\.\d", value) for row in table for value in row[1:5])
     assert all(row[-1] == "12.3 / 12.3" for row in table)
     assert out.rstrip().endswith(f"Everything is in {cells / 'promoted'}.")
@@ -116,7 +116,7 @@ def test_a_diverged_cell_is_a_row_and_the_others_are_trained(cells, capsys, monk
     assert promote_command.main([str(cells), *VIDEO, "--top", "2", "--pictures", "1"]) == 1
     told = capsys.readouterr()
     assert told.err == (
-        f"nas-promote: cell 1, trial {first.trial}: the training loss is nan at step 10 of 20; lower the recipe's"
+        f"nas-promote: cell 1, trial {first.number}: the training loss is nan at step 10 of 20; lower the recipe's"
         " learning rates by --set\n"
     )
     assert "cell 2" in told.out

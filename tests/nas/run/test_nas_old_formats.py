@@ -57,7 +57,7 @@ def test_an_old_store_is_read_as_it_is(old):
         assert (len(contents.trials), contents.diagnostics, contents.promotions) == (11, [], [])
     else:
         assert statuses == {"done": 8, "failed": 2, "duplicate": 4, "diverged": 1, "running": 2}
-        assert [row.trial for row in contents.trials if row.transient] == [3, 5]
+        assert [row.number for row in contents.trials if row.transient] == [3, 5]
         assert [(row.job, row.recipe, row.reason) for row in contents.promotions] == [
             ("", "1x", None),
             ("", "3x", None),
@@ -109,7 +109,7 @@ def test_an_old_run_goes_on_with_its_controller_and_its_running_trials(old):
     assert loop.finished
     rows = store.trials()
     assert len(rows) == FORMATS[version]
-    settled = [row.trial for row in before if row.status != "running"]
+    settled = [row.number for row in before if row.status != "running"]
     assert [rows[trial - 1] for trial in settled] == [before[trial - 1] for trial in settled]
     for row in rows[len(settled) :]:
         reward = None if row.reason == "same network as trial 6" else reward_of(TOY.from_named(row.choices))

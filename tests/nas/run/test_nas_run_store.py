@@ -39,7 +39,7 @@ def settle(store, trial, state=STATE, **values):
 def test_rows_and_state_come_back_as_they_were_written(store):
     trial = propose(store)
     (row,) = RunStore(store.path, read_only=True).trials()
-    assert (row.trial, row.status, row.reward, row.seconds, row.attempts) == (trial, "running", None, None, 1)
+    assert (row.number, row.status, row.reward, row.seconds, row.attempts) == (trial, "running", None, None, 1)
     assert (row.log_prob, row.choices, row.proposal) == (-0.1 - 0.2, {"left": "a"}, 0)
     settle(store, trial, {"weights": torch.zeros(1)}, metrics={"loss": 0.1, "ap": math.nan})
     (row,) = store.trials("toy")
@@ -66,7 +66,7 @@ def test_stages_are_listed_in_order_and_added_once(store):
     store.add_stage("second", 1, 7)
     store.add_stage("toy", 0, 99)
     store.finish_stage("toy")
-    assert [(s.stage, s.trials, s.finished) for s in store.stages()] == [("toy", 5, True), ("second", 7, False)]
+    assert [(s.name, s.trials, s.finished) for s in store.stages()] == [("toy", 5, True), ("second", 7, False)]
 
 
 def test_row_and_state_are_one_transaction(store):
@@ -150,7 +150,7 @@ def test_a_finished_store_is_read_in_a_folder_that_cannot_be_written(folder):
         reader = RunStore(folder / "trials.db", read_only=True)
         with reader.one_moment():
             assert [(row.status, row.reward) for row in reader.trials()] == [("done", -0.1)]
-            assert [stage.stage for stage in reader.stages()] == ["toy"]
+            assert [stage.name for stage in reader.stages()] == ["toy"]
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             reader.finish_stage("toy")
         reader.close()

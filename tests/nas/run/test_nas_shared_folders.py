@@ -117,7 +117,7 @@ def test_a_store_that_came_from_a_local_disk_changes_its_journal(tmp_path, monke
     store.close()
     with pytest.warns(UserWarning, match="rollback journal"):
         store = RunStore(tmp_path / "trials.db")
-    assert (journal_of(store), [row.stage for row in store.stages()]) == ("delete", ["toy"])
+    assert (journal_of(store), [row.name for row in store.stages()]) == ("delete", ["toy"])
 
 
 @pytest.mark.filterwarnings("ignore:.*rollback journal")
@@ -137,7 +137,7 @@ def test_what_a_killed_writer_left_half_written_is_never_read(tmp_path):
         shutil.copyfile(tmp_path / name, copy / name)
     assert (copy / "trials.db-journal").stat().st_size
     reader = RunStore(copy / "trials.db", read_only=True)
-    assert [row.stage for row in reader.stages()] == ["toy"]
+    assert [row.name for row in reader.stages()] == ["toy"]
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.finish_stage("toy")
 

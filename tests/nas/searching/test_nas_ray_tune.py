@@ -67,7 +67,7 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     assert "Worker_" not in shown  # Tune's own reports
 
     rows = RunStore(run.path / "trials.db").trials()
-    assert [row.trial for row in rows] == list(range(1, 31))
+    assert [row.number for row in rows] == list(range(1, 31))
     assert sorted(row.attempts for row in rows)[-2:] == [1, 2]
     assert {row.status for row in rows} == {"done", "duplicate"}
     assert all(row.reward == reward_of(TOY.from_named(row.choices)) for row in rows)

@@ -135,7 +135,7 @@ def test_a_loop_killed_between_any_two_transactions_ends_with_the_undisturbed_ro
                 in_process.run(loop, ToyTask(TOY, TaskOptions()))
             except Killed:
                 continue
-            return rows(store), [store.interim(row.trial) for row in store.trials()], controller.state_dict()
+            return rows(store), [store.interim(row.number) for row in store.trials()], controller.state_dict()
         raise AssertionError
 
     assert search(kills) == search([])

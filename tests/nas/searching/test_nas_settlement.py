@@ -55,7 +55,7 @@ def test_a_network_that_failed_for_the_moment_is_evaluated_when_it_is_proposed_a
             assert again.id == 2
             loop.record(again, OUT_OF_MEMORY)
             assert loop.next_trial() is None
-    assert [row.trial for row in store.trials() if row.transient] == [1, 2, 3]
+    assert [row.number for row in store.trials() if row.transient] == [1, 2, 3]
     loop = loop_of(store, A, A, A, A, A)
     loop.record(loop.next_trial(), Outcome("done", 0.5))
     assert loop.next_trial() is None
