@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from typing import Any
 
+from experiments.families import FAMILIES
 from nas.settings.kinds import (
     FLAG,
     GPUS,
@@ -39,6 +40,10 @@ def _setting(default: Any, kind: Kind, help: str, metavar: str = "") -> Any:
     return field(default=default, metadata=_about(kind, help, metavar))
 
 
+_FAMILIES = [FAMILIES.get(name) for name in FAMILIES.names()]
+_METRICS = "; ".join(f"{family.name}: {family.metric}" for family in _FAMILIES)
+
+
 @dataclass(frozen=True)
 class Searched:
     """What is searched: all that the scores depend on. A run keeps it to its end.
@@ -55,8 +60,7 @@ class Searched:
     reward: str | None = _setting(
         None,
         one_of("loss", "metric"),
-        "negative loss, or the metric (COCO AP; video: the geometric mean of mIoU, fwIoU and mean accuracy); without it"
-        " the metric for video, else loss",
+        f"negative loss, or the metric of the family ({_METRICS}); without it the family's own",
         "loss|metric",
     )
     early_stopping: bool = field(
