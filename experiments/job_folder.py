@@ -68,7 +68,7 @@ def read_job(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(content["format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     if version > JOB_FORMAT:
         raise InputError(f"{path}: format {version} is newer than this version reads ({JOB_FORMAT})")
@@ -90,9 +90,15 @@ def write_result(folder: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """What `write_result` wrote, None where the job is not finished."""
+    """What `write_result` wrote, None where the job is not finished; raises `InputError` where it is damaged."""
     path = folder / "result.json"
-    return read_job(path) if path.exists() else None
+    if not path.exists():
+        return None
+    content = read_job(path)
+    for name, kind in (("metrics", dict), ("cost", dict), ("device", str)):
+        if not isinstance(content.get(name), kind):
+            raise InputError(f"{path}: key {name!r} must be a JSON {kind.__name__}, got {content.get(name)!r}")
+    return content
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
@@ -114,7 +120,9 @@ def trained_sizes(weights: Path, classifiers: Sequence[str] = ()) -> dict[str, A
     recipe = read_job(job).get("recipe") if job.is_file() else {}
     if not isinstance(recipe, dict):
         raise InputError(f"{job}: key 'recipe' must be a JSON object, got {recipe!r}")
-    sizes = {name: recipe[name] for name in ("backbone", "width") if recipe.get(name) is not None}
+    sizes: dict[str, Any] = {name: recipe[name] for name in ("backbone", "width") if recipe.get(name) is not None}
+    if not isinstance(sizes.get("backbone", ""), str) or not isinstance(sizes.get("width", 0), int | str):
+        raise InputError(f"{job}: a recipe's backbone is a name and its width a number, got {sizes}")
     for name in classifiers:
         if name in state:
             sizes["num_classes"] = len(state[name])

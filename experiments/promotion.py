@@ -50,6 +50,10 @@ class JobOptions:
 class Data(Protocol):
     """What the front door needs to know of the data that a recipe trains on."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of what the data is, wherever it lies."""
+
     def describe(self) -> str:
         """One line: layout, amount, classes."""
 
@@ -147,10 +151,25 @@ class RecipeKind(ABC):
         """
 
 
-def identity(recipe: Any, options: JobOptions) -> str:
-    """16 hex digits of how something is trained: the resolved recipe, the seed and the number of iterations.
+def identity(recipe: Any, options: JobOptions, data: str) -> str:
+    """16 hex digits of how something is trained, and from what.
 
-    Figures are compared with each other only where this is equal.
+    That is the resolved recipe, the seed, the number of iterations, the data and the weights at the start. Figures are
+    compared with each other only where all of it is equal.
+
+    Args:
+        recipe: with nothing left open.
+        options: likewise.
+        data: the fingerprint of the training data.
     """
     how = {"kind": type(recipe).__name__, **asdict(recipe), "seed": options.seed, "iterations": options.iterations}
-    return hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()[:16]
+    start = {name: _content(getattr(options, name)) for name in ("backbone_weights", "static")}
+    return hashlib.sha256(json.dumps({**how, **start, "data": data}, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _content(weights: str | None) -> str | None:
+    """What stands for weights wherever they lie: a file's digest, else the word for them."""
+    if weights is None or not Path(weights).is_file():
+        return weights
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@ from typing import Any
 from nas.run.reading import Run
 from search_spaces import Architecture, InputError
 
-__all__ = ["build", "find_architecture"]
+__all__ = ["build", "find_architecture", "is_run"]
 
 
 def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
@@ -21,8 +21,8 @@ def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
         return what.best()[0]
     from experiments import published
 
-    is_name = what in published.names()  # a folder that happens to have a published name does not hide it
-    if not is_name and Path(what).is_dir():
+    is_name = what in published.names()
+    if is_run(what):
         return Run(what).best()[0]
     if not is_name and (isinstance(what, Path) or str(what).endswith(".json") or Path(what).is_file()):
         return Architecture.load(what)
@@ -33,6 +33,13 @@ def find_architecture(what: "str | Path | Architecture | Run") -> Architecture:
         )
     architecture: Architecture = published.load(str(what))
     return architecture
+
+
+def is_run(what: str | Path) -> bool:
+    """Whether ``what`` stands for a run: a folder, but no published name, which such a folder does not hide."""
+    from experiments import published
+
+    return what not in published.names() and Path(what).is_dir()
 
 
 def build(what: "str | Path | Architecture | Run", **options: Any) -> Any:

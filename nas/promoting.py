@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from experiments import published, recipes
+from experiments import recipes
 from experiments.families import family_of, options_of_others
 from experiments.promotion import Job, JobOptions, RecipeKind, Result, identity
 from experiments.recipes import Recipe
-from nas.building import find_architecture
+from nas.building import find_architecture, is_run
 from nas.errors import Interrupted, SearchFailed
 from nas.folders import full_disk_told, make_writable
 from nas.run.directory import lock_run
@@ -67,7 +67,7 @@ def promote(
         SearchFailed: a training diverged or ran out of memory (all others are finished first), or the disk is full.
         Interrupted: by Ctrl-C; goes on with ``resume``.
     """
-    run = Run(what) if what not in published.names() and Path(what).is_dir() else None
+    run = Run(what) if is_run(what) else None
     if run is None and top > 1:
         raise InputError(f"--top chooses among a run's trials, but {what!r} is not a run")
     if run is not None:
@@ -79,14 +79,19 @@ def promote(
     if run is not None:
         options = dataclasses.replace(options, data=options.data or run.settings.data)
     with Display() as display, _ends_told(folder), ExitStack() as locks:
-        _check(how.how, options.data, folder, display)
-        left = None
+        data = _check(how.how, options.data, folder, display)
+        plain, left = how.as_published and _is_plain(options), None
         if run is not None:
             locks.enter_context(lock_run(run.path))
-            left = searched(run, options.device, display)
+            left = searched(
+                run, options.device, display, given={name for name, value in vars(options).items() if value}
+            )
         settings, options = how.how.resolved(how.settings, options, left)
         how = dataclasses.replace(how, settings=settings)
-        promotion = _Promotion(folder, how, options, resume, display, run)
+        known_by = identity(settings, options, data)
+        promotion = _Promotion(
+            folder, how, options, resume, display, run, known_by, "" if plain else f"-{known_by[:8]}"
+        )
         results = promotion.all(chosen)
     if results:
         Console().print(comparison(results, how.how))
@@ -113,7 +118,7 @@ def _chosen(what: str, run: Run | None, top: int, recipe: Recipe) -> list[_Chose
 def _refuse_options_of_others(architecture: Architecture, options: JobOptions) -> None:
     own = family_of(architecture.space)
     for option, owner in options_of_others(own).items():
-        if getattr(options, option) is not None:
+        if getattr(options, option, None):
             raise InputError(f"--{option} is for the family {owner!r}, but what is trained is of {own.name!r}")
 
 
@@ -128,19 +133,40 @@ def _ends_told(folder: Path) -> Iterator[None]:
         raise Interrupted(f"interrupted; {again}") from error
 
 
-def _check(kind: RecipeKind, data: str | None, folder: Path, display: Display) -> None:
-    """Refuses bad data, every file of it decoded, and a folder that cannot be written to."""
-    for subset in ("train", "test"):
-        opened = kind.open_data(data, subset)
+def _is_plain(options: JobOptions) -> bool:
+    """Whether nothing is asked for that makes a training another one than its recipe's."""
+    usual = JobOptions()
+    return all(
+        getattr(options, name) == getattr(usual, name) for name in ("seed", "iterations", "backbone_weights", "static")
+    )
+
+
+def _check(kind: RecipeKind, data: str | None, folder: Path, display: Display) -> str:
+    """Refuses bad data, every file of it decoded, and a folder that cannot be written to; gives the fingerprint."""
+    train, test = (kind.open_data(data, subset) for subset in ("train", "test"))
+    for subset, opened in (("train", train), ("test", test)):
         if data is not None:
             display.say(f"{subset}: {opened.describe()}")
             opened.verify()
     make_writable(folder)
+    return train.fingerprint
 
 
 @dataclasses.dataclass
 class _Promotion:
-    """Trainings by one recipe in one folder; ``failed`` tells of those that gave no result."""
+    """Trainings by one recipe in one folder.
+
+    Args:
+        folder: that of all of them.
+        recipe: with nothing left open.
+        options: likewise.
+        resume: whether they may have begun.
+        display: shows them.
+        run: whose winners are trained; their figures go into its store.
+        identity: see `identity`.
+        suffix: ends the folders' names: nothing where a published recipe is taken as it is, else 8 of these digits.
+        failed: sentences on those that gave no result.
+    """
 
     folder: Path
     recipe: Recipe
@@ -148,10 +174,9 @@ class _Promotion:
     resume: bool
     display: Display
     run: Run | None
+    identity: str
+    suffix: str
     failed: list[str] = dataclasses.field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.identity = identity(self.recipe.settings, self.options)
 
     def all(self, chosen: Sequence[_Chosen]) -> list[Result]:
         """The figures of every training that came to its end, those of references first."""
@@ -159,22 +184,20 @@ class _Promotion:
         results, places = [], {}
         for job in self.recipe.how.jobs([one.architecture for one in chosen], self.recipe.settings, self.options):
             title = job.title + ("" if job.reference else origins[job.architecture.key])
-            place = self.folder / self._name(job)
+            place = self._place(job.place)
             result = self._trained(job, title, place)
             if result is not None:
                 places[job.title] = place
                 results.append({"name": title, "key": job.architecture.key, **result})
         if self.options.pictures and len(places) > 1:
-            self.recipe.how.draw_together(self.folder / "strips", self.options.data, places)
+            self.recipe.how.draw_together(self._place("strips"), self.options.data, places)
         return results
 
-    def _name(self, job: Job) -> str:
-        """The folder's name: a published recipe as it stands needs its name only, any other its identity too."""
-        plain = self.recipe.as_published and self.options.seed == 0 and self.options.iterations is None
-        return f"{job.place}-{self.recipe.name}" + ("" if plain else f"-{self.identity[:8]}")
+    def _place(self, what: str) -> Path:
+        return self.folder / f"{what}-{self.recipe.name}{self.suffix}"
 
     def _trained(self, job: Job, title: str, place: Path) -> Result | None:
-        place.mkdir(exist_ok=True)
+        make_writable(place)
         try:
             with lock_run(place):
                 result = job.work(place, self.resume, _Progress(self.display, job.title))

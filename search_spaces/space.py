@@ -233,6 +233,8 @@ class Architecture:
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise InputError(f"{place}: not JSON, line {error.lineno} column {error.colno}: {error.msg}") from error
+        except RecursionError as error:
+            raise InputError(f"{place}: not an architecture file: it is nested too deeply") from error
         if not isinstance(content, dict):
             raise InputError(f"{place}: an architecture file is a JSON object, got {type(content).__name__}")
         for name, kind in (("format", int), ("space", str), ("choices", dict)):

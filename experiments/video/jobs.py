@@ -103,7 +103,7 @@ def measure_baseline(
 def _finished(folder: Path, options: JobOptions) -> dict[str, Any] | None:
     """The result of a finished job; None where there is none yet, or pictures are wanted that it has not drawn."""
     result = read_result(folder)
-    return result if result is not None and result["pictures"] >= options.pictures else None
+    return result if result is not None and result.get("pictures", 0) >= options.pictures else None
 
 
 def static_file(options: JobOptions) -> str:

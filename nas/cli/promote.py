@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "--iterations",
         type=int,
         metavar="N",
-        help="steps instead of the recipe's epochs (of a video recipe: end to end, after cell_epochs)",
+        help="steps instead of the recipe's epochs",
     )
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where (default: auto)")
@@ -59,8 +59,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     given = _parser().parse_args(arguments)
     for name, least in (("top", 1), ("iterations", 1), ("workers", 0), ("seed", 0), ("pictures", 0)):
         value = getattr(given, name)
-        if value is not None and value < least:
-            raise InputError(f"--{name} must be a whole number of at least {least}, got {value}")
+        if value is not None and not least <= value < 2**63:
+            raise InputError(f"--{name} must be a whole number of at least {least} and below 2^63, got {value}")
     changes = dict(read_pair("--set", text) for text in given.set)
 
     from experiments.promotion import JobOptions

@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     given = _values(flags)
     values = {**config, **given}
     if "task" in config and "task" in given:
-        values["task"] = {**config["task"], **given["task"]}
+        values["task"] = {**(config["task"] or {}), **given["task"]}
     settings = SearchSettings.of(values)
 
     from nas.searching.search import resume, start

@@ -11,6 +11,7 @@ from experiments.families import family_of
 from experiments.job_folder import trained_sizes
 from nas.building import build
 from proxy_tasks import NETWORKS
+from proxy_tasks.task import out_of_memory
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
 
@@ -73,7 +74,12 @@ def prepare(
     options = (trained_sizes(weights, family_of(architecture.space).classifiers) if weights else {}) | sizes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        network: nn.Module = build(architecture, backbone_weights="none", **options)
+        try:
+            network: nn.Module = build(architecture, backbone_weights="none", **options)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise InputError(f"the memory does not suffice for a network of the sizes {options}") from error
     if weights:
         load_weights(network, weights)
     origin = f"of {weights}" if weights else f"untrained, drawn from the seed {SEED}"

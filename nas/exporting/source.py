@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nas.building import find_architecture
+from nas.building import find_architecture, is_run
 from nas.run.reading import Run
 from nas.run.store import RunStore
 from search_spaces import Architecture, InputError
@@ -51,8 +51,12 @@ class Source:
             return None
         key, path = self.architecture.key, self.run.path
         with closing(RunStore(path / "trials.db", read_only=True)) as store:
-            places = [Path(row.place) for row in store.promotions() if row.key == key and row.status == "done"]
-        places += [file.parent for file in (path / "promoted").glob(f"{key}*/weights.safetensors")]
+            recorded = [Path(row.place) for row in store.promotions() if row.key == key and row.status == "done"]
+        own = [file.parent for file in (path / "promoted").glob(f"{key}*/weights.safetensors")]
+        here = {
+            place.name for place in own
+        }  # of a run that was moved or copied the recorded places are the former ones
+        places = [*own, *(place for place in recorded if place.name not in here)]
         found = sorted({file.resolve() for place in places if (file := place / "weights.safetensors").is_file()})
         if len(found) > 1:
             listed = " or ".join(str(file) for file in found)
@@ -71,7 +75,7 @@ def find_source(what: str, rank: int | None) -> Source:
         InputError: nothing goes by that name, a file or a run is bad, or there is no such rank.
     """
     path = Path(what)
-    if path.is_dir():
+    if is_run(what):
         return _of_run(path, rank or 1)
     if rank is not None:
         raise InputError(f"--rank chooses among a run's trials, but {what!r} is not a run")

@@ -68,12 +68,10 @@ class Writer:
     """One format.
 
     Args:
-        ending: of the (first) file's name.
         write: writes the files into a folder and yields what there is to say of them, line by line.
         prepare: makes what is needed, before any file of any format is written.
     """
 
-    ending: str
     write: Callable[[Export, Path], Iterator[str]]
     prepare: Callable[[Export], object] = lambda export: None
 
@@ -129,10 +127,10 @@ def _check_onnx(export: Export) -> None:
 
 
 WRITERS = {
-    "json": Writer("json", _json),
-    "torch": Writer("safetensors", _torch, lambda export: export.network),
-    "onnx": Writer("onnx", _onnx, _check_onnx),
-    "svg": Writer("svg", _svg),
-    "png": Writer("png", _png),
+    "json": Writer(_json),
+    "torch": Writer(_torch, lambda export: export.network),
+    "onnx": Writer(_onnx, _check_onnx),
+    "svg": Writer(_svg),
+    "png": Writer(_png),
 }
 """Every format by its name."""

@@ -37,7 +37,7 @@ def resolve(settings: SearchSettings) -> SearchSettings:
     space = settings.search_space()
     family = family_of(space)
     for option, owner in options_of_others(family).items():
-        if getattr(settings, option) is not None:
+        if getattr(settings, option, None):
             raise InputError(f"setting {option!r} is for {owner} spaces, and {settings.space!r} is none; leave it out")
     device = find_device(settings.device)  # loads torch, for which a wrong space need not wait
     # The built-in images are the demo's, whatever the machine: the paper's sizes need real data and a download.

@@ -17,7 +17,7 @@ from nas.run.store import RunStore
 from nas.searching.display import Display
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.engines import Engine
-from nas.searching.kept import keep
+from nas.searching.kept import keep, with_kept
 from nas.searching.limits import Limits
 from nas.searching.loop import SearchLoop, Settled
 from nas.searching.plan import Stage, task_factory
@@ -104,7 +104,7 @@ class _Search:
 
     def _search(self, stage: Stage, previous: Architecture | None) -> bool:
         settings = read_record(self.run).settings
-        make_task = task_factory(stage, settings, previous)
+        make_task = task_factory(stage, with_kept(self.run, settings), previous)
         task = make_task()
         try:
             task.prepare(self.display.preparing)

@@ -136,8 +136,8 @@ def build_segmenter(
         width: the channels of the decoder and of the cell.
         auxiliary: whether the static decoder has its auxiliary classifiers, which serve the training alone.
     """
-    if not isinstance(width, int):
-        raise InputError(f"the width of a segmentation network is one number, got {width!r}")
+    if not isinstance(width, int) or width < 1:
+        raise InputError(f"the width of a segmentation network is one number of at least 1, got {width!r}")
     channels = channels_of_backbone(backbone)
     decoder = Arch2Decoder(channels, num_classes, width, auxiliary)
     static = StaticSegmenter(make_backbone(backbone, backbone_weights, frozen=False), decoder)

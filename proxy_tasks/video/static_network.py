@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -67,6 +68,8 @@ def static_network(
     assert isinstance(network, StaticSegmenter)
     network = network.to(options.device).to(memory_format=torch.channels_last)
     if options.static:
+        if not Path(options.static).is_file():
+            raise InputError(f"there is no weights file {options.static} of the trained static network")
         try:
             load_weights(network, options.static)
         except InputError as error:

@@ -119,8 +119,9 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_a_result_comes_back(tmp_path):
     assert read_result(tmp_path) is None
-    written = write_result(tmp_path, {"steps": 3, "metrics": {"miou": 0.1 + 0.2}})
-    assert read_result(tmp_path) == written == {"format": JOB_FORMAT, "steps": 3, "metrics": {"miou": 0.1 + 0.2}}
+    figures = {"steps": 3, "metrics": {"miou": 0.1 + 0.2}, "cost": {}, "device": "a CPU"}
+    assert read_result(tmp_path) is None
+    assert write_result(tmp_path, figures) == read_result(tmp_path) == {"format": JOB_FORMAT, **figures}
 
 
 def test_a_static_training_leaves_weights_log_and_figures(tmp_path, camvid):

@@ -55,12 +55,13 @@ def test_the_best_cells_beside_the_baseline(cells, home, capsys, monkeypatch):
         assert figures.metrics["ms_following"] == 12.34
         assert os.path.isfile(os.path.join(figures.place, "weights.safetensors"))
 
-    strips = sorted(path.name for path in (cells / "promoted" / "strips").iterdir())
+    drawn = the(cells / "promoted", "strips-camvid_video-*")
+    strips = sorted(path.name for path in drawn.iterdir())
     assert strips == ["Seq05VD_f00000.png", "Seq05VD_f00090.png", "legend.png"]
-    with Image.open(cells / "promoted" / "strips" / strips[0]) as sheet:
+    with Image.open(drawn / strips[0]) as sheet:
         assert sheet.width >= 5 * 48
         assert sheet.height >= 40
-    for place in (cells / "promoted").glob("*-camvid_video-*"):
+    for place in (cells / "promoted").glob("[!s]*-camvid_video-*"):
         for name in strips[:2]:
             with Image.open(place / "pictures" / name) as picture:
                 assert picture.size == (48, 40)
@@ -162,7 +163,7 @@ def test_cityscapes(tmp_path):
     video = ["--recipe", "cityscapes_video", "--data", data, "--iterations", "1", "--out", tmp_path / "out", *TINY]
     weights = ["--static", place / "weights.safetensors"]
     run(promote_command.main, path, *video, "cell_epochs=1", *weights, "--pictures", "5")
-    assert sorted(os.listdir(tmp_path / "out" / "strips")) == [*names, "legend.png"]
+    assert sorted(os.listdir(the(tmp_path / "out", "strips-*"))) == [*names, "legend.png"]
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")

@@ -96,7 +96,9 @@ def test_names(assert_refused, tmp_path):
      ("--seed", "-1", 0), ("--pictures", "-2", 0)],
 )  # fmt: skip
 def test_numbers(assert_refused, flag, value, least):
-    assert_refused(rf"{flag} must be a whole number of at least {least}, got {value}", *STATIC, flag, value)
+    assert_refused(
+        rf"{flag} must be a whole number of at least {least} and below 2\^63, got {value}", *STATIC, flag, value
+    )
 
 
 @pytest.mark.parametrize(
