@@ -22,9 +22,7 @@ from search_spaces import SearchSpace
 __all__ = ["LstmPpo"]
 
 _REUSES = 4  # updates that each rollout takes part in
-_SNAPSHOT_ROLLOUTS = (
-    100  # a snapshot of 2.4 MB in as many trials is 24 kB a trial; repeating the updates takes under 1 s
-)
+_SNAPSHOT_ROLLOUTS = 100  # a snapshot has 2.4 MB, 24 kB a trial; repeating the updates since one takes 1 to 2 s
 
 
 class Rollout(NamedTuple):

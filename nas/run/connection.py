@@ -10,7 +10,7 @@ from urllib.parse import quote
 from nas.run.file_systems import network_file_system
 from search_spaces.errors import InputError
 
-__all__ = ["choose_journal", "connect", "connect_to_read", "full_disk_told", "transaction"]
+__all__ = ["choose_journal", "connect", "connect_to_read", "full_disk_raised", "transaction"]
 
 PATIENCE = 30.0  # seconds that a reader or writer waits for another's transaction
 
@@ -96,7 +96,7 @@ def _recovered(path: Path) -> bool:
 
 
 @contextmanager
-def full_disk_told(path: Path) -> Iterator[None]:
+def full_disk_raised(path: Path) -> Iterator[None]:
     """SQLite's ways of telling that the disk is full become an `OSError` with ``errno.ENOSPC``."""
     try:
         yield
@@ -110,7 +110,7 @@ def full_disk_told(path: Path) -> Iterator[None]:
 @contextmanager
 def transaction(db: sqlite3.Connection, path: Path) -> Iterator[None]:
     """All that is written inside is written, or nothing of it."""
-    with full_disk_told(path):
+    with full_disk_raised(path):
         db.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nas.run.connection import choose_journal, connect, connect_to_read, full_disk_told, transaction
+from nas.run.connection import choose_journal, connect, connect_to_read, full_disk_raised, transaction
 from nas.run.encoding import figures_text, number, packed, promotion_row, trial_row, unpacked
 from nas.run.rows import DiagnosticRow, Outcome, PromotionRow, StageRow, TrialRow
 from nas.run.schema import STORE_FORMAT, TRANSIENT_BEFORE_3, WHOLE, stored_format, upgrade
@@ -52,7 +52,7 @@ class RunStore:
             raise
 
     def _prepare_to_write(self, create: bool) -> None:
-        with full_disk_told(self.path):
+        with full_disk_raised(self.path):
             slower = choose_journal(self._db, self.path)
         if slower and not create:
             warnings.warn(slower, stacklevel=3)

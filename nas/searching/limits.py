@@ -10,6 +10,7 @@ __all__ = ["NO_LIMITS", "Limits", "TrialTimes"]
 ENOUGH = 5  # trials that are done, before their median says how long one takes
 GENEROUS = 20.0  # times the median: networks of one space differ, and so do the machines of a cluster
 SHORTEST = 600.0  # seconds
+FIRST = 6 * 3600.0  # seconds, while too few trials are done to tell: what hangs ends some time
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class TrialTimes:
         """A trial is done, after so many seconds."""
         insort(self._seconds, seconds)
 
-    def limit(self) -> float | None:
-        """Seconds that a trial may take; None, no limit, while too few are done to tell."""
+    def limit(self) -> float:
+        """Seconds that a trial may take."""
         if self._limits.trial_timeout is not None:
             return self._limits.trial_timeout
         if len(self._seconds) < ENOUGH:
-            return None
+            return FIRST
         return max(SHORTEST, GENEROUS * self._seconds[len(self._seconds) // 2])

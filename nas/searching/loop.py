@@ -181,8 +181,8 @@ class SearchLoop:
         self._count += 1
         return Trial(number, proposal, architecture)
 
-    def time_limit(self) -> float | None:
-        """Seconds that the evaluation of a trial may take as of now; None is no limit."""
+    def time_limit(self) -> float:
+        """Seconds that the evaluation of a trial may take as of now."""
         return self._times.limit()
 
     def record(self, trial: Trial, item: Interim | Outcome) -> bool:

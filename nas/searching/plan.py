@@ -28,8 +28,9 @@ def resolve(settings: SearchSettings) -> SearchSettings:
     """The settings with device, preset, trials and reward decided.
 
     Raises:
-        InputError: CUDA is asked for and this machine has none, the trials do not fit the stages, something is said
-            of workers where there are none, an option is another family's, or the space is unknown.
+        InputError: CUDA is asked for and this machine has none; the figures of trials are not as many as the stages; a
+            setting for worker processes is given though there are none, or an option of another family; or the space is
+            unknown.
     """
     for name in ("ray_address", "gpus_per_worker"):
         if settings.workers == 0 and getattr(settings, name) is not None:

@@ -67,7 +67,12 @@ def refuse_change(run: Path, now: dict[str, str], recorded: dict[str, str]) -> N
     """Raises `InputError` where a fingerprint of what the scores depend on is not the recorded one."""
     for what in sorted(now.keys() & recorded.keys()):
         if now[what] != recorded[what]:
+            why = (
+                ""
+                if what == "data"
+                else " (the data are the same, but this version or machine computes others from them)"
+            )
             raise InputError(
                 f"the {what} of the run {run} changed since it began: its fingerprint is {now[what]}, was"
-                f" {recorded[what]}; start a new run"
+                f" {recorded[what]}{why}; start a new run"
             )

@@ -2,13 +2,12 @@
 
 import shutil
 import time
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from nas.folders import full_disk_told
-from nas.run.directory import RunRecord, lock_run, read_record, write_record
+from nas.run.directory import RunRecord, lock_run, read_record
 from nas.run.making import made_run
 from nas.run.reading import Run
 from nas.searching.display import Display
@@ -65,7 +64,7 @@ def start(settings: SearchSettings) -> Run:
             if run is None:
                 raise InputError(taken)
             try:
-                run_stages(run, plan, engine, display, limits)
+                run_stages(run, settings, plan, engine, display, limits)
             except InputError as error:
                 if Run(run).trials.empty:
                     shutil.rmtree(run)
@@ -98,9 +97,7 @@ def resume(path: str | Path, **settings: Any) -> Run:
             for fingerprints in record.fingerprints.values():
                 refuse_change(run, {"data": data.fingerprint}, fingerprints)
         with full_disk_told(run, go_on(run)), lock_run(run):
-            if now != record.settings:
-                write_record(run, replace(read_record(run), settings=now))
-            run_stages(run, plan, engine, display, limits)
+            run_stages(run, now, plan, engine, display, limits)
     return Run(run)
 
 

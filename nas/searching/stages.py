@@ -39,8 +39,18 @@ def controller_of(stage: Stage, settings: SearchSettings) -> Any:
     return controllers.make(settings.controller, stage.space, seed=settings.seed, **settings.controller_options)
 
 
-def run_stages(run: Path, plan: Sequence[Stage], engine: Engine, display: Display, limits: Limits) -> None:
+def run_stages(
+    run: Path, settings: SearchSettings, plan: Sequence[Stage], engine: Engine, display: Display, limits: Limits
+) -> None:
     """Searches the stages of a run that this process has locked, from where its store ends.
+
+    Args:
+        run: its directory.
+        settings: that it goes on with; they are written into it once nothing stands against them any more.
+        plan: the stages of these settings.
+        engine: runs the trials.
+        display: shows them.
+        limits: of time.
 
     Raises:
         InputError: the data of a stage are bad or have changed.
@@ -48,13 +58,12 @@ def run_stages(run: Path, plan: Sequence[Stage], engine: Engine, display: Displa
         Interrupted: by Ctrl-C.
     """
     with full_disk_told(run, go_on(run)), closing(RunStore(run / "trials.db")) as store:
-        shared = _Search(run, store, engine, display, limits)
+        shared = _Search(run, settings, store, engine, display, limits)
         try:
             finished = shared.all(plan)
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
     tables = {stage: ranked[:5] for stage, ranked in Run(run).ranked().items()}
-    settings = read_record(run).settings
     display.closing(run, tables, settings.workers)
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
@@ -65,6 +74,7 @@ class _Search:
     """What all stages of one search share."""
 
     run: Path
+    settings: SearchSettings
     store: RunStore
     engine: Engine
     display: Display
@@ -75,15 +85,15 @@ class _Search:
         previous: Architecture | None = None
         for position, stage in enumerate(plan):
             self.store.add_stage(stage.name, position, stage.trials)
-            self.store.set_trials(stage.name, stage.trials)
             if not self.finished(stage, previous):
                 return False
             previous = self.winner(stage)
+        self._take_settings()
         return True
 
     def finished(self, stage: Stage, previous: Architecture | None) -> bool:
         """Whether the stage is finished, after it was searched where the store has it unfinished."""
-        if any(row.finished for row in self.store.stages() if row.name == stage.name):
+        if any(row.finished and row.trials >= stage.trials for row in self.store.stages() if row.name == stage.name):
             return True
         if self.limits.over or not self._search(stage, previous):
             return False
@@ -103,7 +113,7 @@ class _Search:
         return stage.space.from_named(ranked[0].choices)
 
     def _search(self, stage: Stage, previous: Architecture | None) -> bool:
-        settings = read_record(self.run).settings
+        settings = self.settings
         make_task = task_factory(stage, with_kept(self.run, settings), previous)
         task = make_task()
         try:
@@ -113,6 +123,8 @@ class _Search:
                 f"stage {stage.name} cannot be prepared: {error}; lower its learning rates by --set"
             ) from error
         self._record_fingerprints(stage.name, task.fingerprints())
+        self._take_settings()
+        self.store.set_trials(stage.name, stage.trials)
         keep(self.run, task)
         task.release()  # for the workers; this process takes back what it needs
         controller = controller_of(stage, settings)
@@ -147,6 +159,12 @@ class _Search:
                 raise
         self.display.stage_done()
         return loop.finished
+
+    def _take_settings(self) -> None:
+        """Writes the settings into the run; only now, since a search that is refused must leave the run as it was."""
+        record = read_record(self.run)
+        if record.settings != self.settings:
+            write_record(self.run, replace(record, settings=self.settings))
 
     def _record_fingerprints(self, stage: str, fingerprints: dict[str, str]) -> None:
         record = read_record(self.run)

@@ -29,12 +29,11 @@ def run(loop: SearchLoop, task: ProxyTask) -> None:
             try:
                 _evaluate(loop, task, trial, limit)
             except _TimeIsUp:
-                assert limit is not None
                 loop.timed_out(trial, limit)
 
 
-def _evaluate(loop: SearchLoop, task: ProxyTask, trial: Trial, limit: float | None) -> None:
-    end = None if limit is None else time.monotonic() + limit
+def _evaluate(loop: SearchLoop, task: ProxyTask, trial: Trial, limit: float) -> None:
+    end = time.monotonic() + limit
     goes_on = True
     with closing(evaluate(task, trial.architecture)) as items:
         while goes_on:
@@ -60,9 +59,9 @@ def _alarm_clock() -> Iterator[None]:
 
 
 @contextmanager
-def _ended_at(end: float | None) -> Iterator[None]:
+def _ended_at(end: float) -> Iterator[None]:
     """Raises `_TimeIsUp` inside as soon as `time.monotonic` reaches ``end``."""
-    if end is None or threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.setitimer(signal.ITIMER_REAL, max(end - time.monotonic(), 1e-6))  # 0 would switch it off

@@ -107,7 +107,7 @@ class _Adapter(Searcher):
         limit, now = self._loop.time_limit(), time.monotonic()
         late = []
         for trial_id, running in self._running.items():
-            if limit is None or running.since is None or running.killed_after or now - running.since < limit:
+            if running.since is None or running.killed_after or now - running.since < limit:
                 continue
             running.killed_after = limit
             late.append(trial_id)

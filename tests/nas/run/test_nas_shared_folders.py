@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -168,3 +169,11 @@ def test_the_file_system_is_that_of_the_deepest_mount(tmp_path):
     paths = {path: network_file_system(type(tmp_path)(path), tmp_path / "mounts") for path in expected}
     assert paths == expected
     assert network_file_system(tmp_path, tmp_path / "none") is None
+
+
+def test_a_mount_is_found_by_a_name_of_any_letters(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text("server:/a /mnt/données nfs4 rw 0 0\nserver:/b /mnt/my\\040own nfs rw 0 0\n", encoding="utf-8")
+    assert network_file_system(Path("/mnt/données/run"), mounts) == "nfs4"
+    assert network_file_system(Path("/mnt/my own/run"), mounts) == "nfs"
+    assert network_file_system(Path("/mnt/other"), mounts) is None

@@ -196,3 +196,14 @@ def test_of_two_processes_that_want_one_name_the_second_finds_it_taken(tmp_path,
     ):
         nas.search(**TOYS, trials=1, out=path)
     assert [file.name for file in tmp_path.rglob("*")] == ["run", "mine"]
+
+
+def test_a_resume_that_is_refused_late_leaves_the_run_as_it_was(run, monkeypatch):
+    """The fingerprints are known only once the task is prepared."""
+    before = (run.path / "run.yaml").read_bytes(), run.contents().stages
+    monkeypatch.setattr(ToyTask, "fingerprints", lambda self: {"data": "other toys"})
+    with pytest.raises(InputError, match="changed since it began"):
+        nas.resume(run.path, trials=25)
+    assert ((run.path / "run.yaml").read_bytes(), run.contents().stages) == before
+    monkeypatch.undo()
+    assert len(nas.resume(run.path, trials=25).trials) == 25

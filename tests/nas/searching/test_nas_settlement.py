@@ -166,7 +166,7 @@ def test_the_time_limit_of_a_trial_is_generous_and_comes_from_the_median():
     times = TrialTimes(Limits())
     for seconds in (1.0, 100.0, 3.0, 1e6):
         times.add(seconds)
-        assert times.limit() is None
+        assert times.limit() == 6 * 3600  # what hangs ends some time
     times.add(90.0)
     assert times.limit() == 20 * 90.0
     for _ in range(10):
