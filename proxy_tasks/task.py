@@ -75,6 +75,8 @@ class TaskOptions:
         backbone: a name; None is the preset's.
         backbone_weights: ``default``, ``none`` or a file.
         static: weights of the trained static network, for the video task; None trains one while preparing.
+        kept: the folder in which a run keeps the parts that were trained for it (`ProxyTask.kept`), each in
+            ``NAME.safetensors``: what is there is not trained anew, wherever the cache is. None is no such folder.
         skip_bad_boxes: drop boxes of no area or outside their image instead of refusing the data.
         overrides: the preset's settings to change, by name.
     """
@@ -88,8 +90,14 @@ class TaskOptions:
     backbone: str | None = None
     backbone_weights: str = "default"
     static: str | None = None
+    kept: str | None = None
     skip_bad_boxes: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    def kept_file(self, name: str) -> Path | None:
+        """The weights of a part that was trained before; None where there are none."""
+        path = Path(self.kept, f"{name}.safetensors") if self.kept else None
+        return path if path and path.is_file() else None
 
     @property
     def cache_root(self) -> Path:
@@ -114,7 +122,7 @@ class ProxyTask(Protocol):
 
     space: SearchSpace
     keeps: tuple[str, ...] = ()
-    """The names of the trained parts that `kept` gives, each the name of a fingerprint too."""
+    """Those parts of `kept` that the full training of winners starts from; each is the name of a fingerprint too."""
 
     def open_data(self) -> Data:
         """Opens and checks the training data; cheap, before anything is prepared.
@@ -147,7 +155,7 @@ class ProxyTask(Protocol):
         return {}
 
     def kept(self) -> "dict[str, nn.Module]":
-        """Trained parts that the full training of winners starts from; call after `prepare`."""
+        """Trained parts that a run keeps, so that it goes on with them wherever the cache is; call after `prepare`."""
         return {}
 
 

@@ -20,7 +20,9 @@ def serialised(module: nn.Module) -> bytes:
     return safetensors.torch.save({name: value.cpu().contiguous() for name, value in module.state_dict().items()})
 
 
-def trained_once(root: Path, kind: str, key: str, module: nn.Module, train: Callable[[], None]) -> None:
+def trained_once(
+    root: Path, kind: str, key: str, module: nn.Module, train: Callable[[], None], kept: Path | None = None
+) -> None:
     """Gives ``module`` the weights cached under ``key``; where there are none, ``train()`` makes them.
 
     Args:
@@ -29,7 +31,11 @@ def trained_once(root: Path, kind: str, key: str, module: nn.Module, train: Call
         key: of all that the weights depend on.
         module: in its initial state, on whatever device.
         train: trains it in place.
+        kept: a file that has these weights; then the cache is not asked.
     """
+    if kept is not None:
+        load_weights(module, kept)
+        return
 
     def build(place: Path) -> None:
         train()

@@ -13,7 +13,7 @@ from nas.settings import SearchSettings
 from proxy_tasks.task import ProxyTask
 from search_spaces import InputError
 
-__all__ = ["keep", "searched", "with_kept"]
+__all__ = ["folder", "keep", "searched", "with_kept"]
 
 
 def keep(run: Path, task: ProxyTask) -> None:
@@ -56,7 +56,12 @@ def searched(run: Run, device: str, display: Display, given: Collection[str] = (
 
 
 def _path(run: Path, name: str) -> Path:
-    return run / "kept" / f"{name}.safetensors"
+    return folder(run) / f"{name}.safetensors"
+
+
+def folder(run: Path) -> Path:
+    """Where a run keeps what was trained for it."""
+    return run / "kept"
 
 
 def with_kept(run: Path, settings: SearchSettings) -> SearchSettings:

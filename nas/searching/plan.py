@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.families import family_of, options_of_others
@@ -76,13 +77,16 @@ def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
     return tuple(Stage(space.name, space, n) for space, n in zip(stages, settings.trials, strict=True))
 
 
-def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture | None) -> "Callable[[], ProxyTask]":
+def task_factory(
+    stage: Stage, settings: SearchSettings, previous: Architecture | None, kept: Path | None = None
+) -> "Callable[[], ProxyTask]":
     """A picklable function without arguments that makes the stage's proxy task, here or in a worker.
 
     Args:
         stage: what is searched.
         settings: resolved.
         previous: the winner of the stage before.
+        kept: the folder of the parts that were trained for the run before.
     """
     import proxy_tasks
 
@@ -98,6 +102,7 @@ def task_factory(stage: Stage, settings: SearchSettings, previous: Architecture 
         backbone=settings.backbone,
         backbone_weights=settings.backbone_weights,
         static=settings.static,
+        kept=str(kept) if kept else None,
         skip_bad_boxes=settings.skip_bad_boxes,
         overrides=settings.task,
     )

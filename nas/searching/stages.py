@@ -14,10 +14,10 @@ from nas.folders import full_disk_told
 from nas.run.directory import read_record, write_record
 from nas.run.reading import Run, rank
 from nas.run.store import RunStore
+from nas.searching import kept
 from nas.searching.display import Display
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.engines import Engine
-from nas.searching.kept import keep, with_kept
 from nas.searching.limits import Limits
 from nas.searching.loop import SearchLoop, Settled
 from nas.searching.plan import Stage, task_factory
@@ -114,7 +114,7 @@ class _Search:
 
     def _search(self, stage: Stage, previous: Architecture | None) -> bool:
         settings = self.settings
-        make_task = task_factory(stage, with_kept(self.run, settings), previous)
+        make_task = task_factory(stage, kept.with_kept(self.run, settings), previous, kept.folder(self.run))
         task = make_task()
         try:
             task.prepare(self.display.preparing)
@@ -125,7 +125,7 @@ class _Search:
         self._record_fingerprints(stage.name, task.fingerprints())
         self._take_settings()
         self.store.set_trials(stage.name, stage.trials)
-        keep(self.run, task)
+        kept.keep(self.run, task)
         task.release()  # for the workers; this process takes back what it needs
         controller = controller_of(stage, settings)
         settled = [row for row in self.store.trials(stage.name) if row.status != "running"]

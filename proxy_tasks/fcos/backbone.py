@@ -58,7 +58,7 @@ def finetuned_backbone(
         with on_device(nn.Sequential(body, decoder), site.device) as detector:
             _finetune(detector, crops, meta_train, schedule, settings.locations(site.device), site)
 
-    trained_once(options.cache_root, "backbones", key, body, train)
+    trained_once(options.cache_root, "backbones", key, body, train, options.kept_file("backbone"))
     return body.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

@@ -66,6 +66,10 @@ class FCOSTask(ProxyTask):
         """Backbone, and the widths of FPN and head."""
         return {"backbone": self.settings.backbone, "width": self.settings.width}
 
+    def kept(self) -> dict[str, nn.Module]:
+        """The fine-tuned backbone, so that a search goes on with it wherever the cache is."""
+        return {"backbone": self.prepared.body}
+
     def open_data(self) -> DetectionDataset:
         """The training images; raises `InputError` where the data are bad."""
         return open_dataset(self.options.data, "train", skip_bad_boxes=self.options.skip_bad_boxes)

@@ -88,6 +88,7 @@ def static_network(
             key,
             network,
             lambda: _train(network, frames, learned, settings, options, progress),
+            options.kept_file("static"),
         )
     network.eval().requires_grad_(False)
     return StaticNetwork(network, state_hash(network), settings.backbone, settings.width, classes)

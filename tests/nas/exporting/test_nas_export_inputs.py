@@ -239,3 +239,7 @@ def test_a_damaged_job_beside_the_weights_is_told(run, capsys, text, told):
     (run.path / "promoted" / f"{best.key}-mine" / "job.json").write_text(text)
     assert export_command.main([str(run.path), "--format", "torch"]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_the_formats_of_the_help_are_those_that_are_written():
+    assert tuple(writers.WRITERS) == export_command.FORMATS
