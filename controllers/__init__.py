@@ -37,7 +37,7 @@ def make(name: str, space: SearchSpace, seed: int = 0, **options: Any) -> Contro
     Args:
         name: as registered, or ``"module:Class"``.
         space: what to propose architectures of; it needs at least one choice.
-        seed: of every random draw, a whole number from 0; the global random states are neither read nor written.
+        seed: determines all random draws, a whole number from 0; the global random states are neither read nor written.
         options: the controller's own, its constructor's keyword-only parameters.
 
     Raises:

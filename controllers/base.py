@@ -17,7 +17,7 @@ class Proposal:
     Args:
         id: counts a controller's proposals from 0.
         tokens: one per choice of the space.
-        log_prob: of the whole sequence (nats) under the policy that drew it; 0 where the controller has no policy.
+        log_prob: the whole sequence's log-probability (nats) under the policy that drew it; 0 where there is no policy.
     """
 
     id: int

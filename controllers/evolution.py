@@ -26,7 +26,7 @@ class Evolution:
 
     Args:
         space: what to propose architectures of.
-        seed: of all draws.
+        seed: determines all random draws.
         population: members alive at once. The default suits hundreds of trials (measured with
             ``benchmarks/controller_learning.py``), the paper's 100 and 25 suit 20 000.
         tournament: members drawn, with replacement, of which the best becomes the parent.

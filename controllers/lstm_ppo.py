@@ -30,7 +30,7 @@ class Rollout(NamedTuple):
 
     Args:
         tokens: one per choice.
-        log_probs: of the tokens under the policy that drew them, nats.
+        log_probs: the log-probability of each token under the policy that drew it, nats.
         reward: a finite number.
     """
 
@@ -53,13 +53,13 @@ class LstmPpo:
 
     Args:
         space: what to propose architectures of.
-        seed: of the initial weights and of all draws.
+        seed: draws the initial weights and all proposals.
         learning_rate: Adam's.
         rollouts: told proposals from one update to the next.
         epochs: gradient steps in an update, each on all its rollouts.
         clip: how far a token's probability ratio may leave 1 before its gradient is cut.
-        entropy_weight: of the bonus on the mean entropy of a token.
-        value_weight: of the critic's squared error.
+        entropy_weight: the weight of the bonus on the mean entropy of a token.
+        value_weight: the weight of the critic's squared error.
         max_grad_norm: the gradient's norm is clipped to it.
 
     Raises:

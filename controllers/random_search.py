@@ -19,7 +19,7 @@ class RandomSearch:
 
     Args:
         space: what to propose architectures of.
-        seed: of all draws.
+        seed: determines all random draws.
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0):

@@ -25,7 +25,7 @@ class Graph(nn.Module):
     """A network from normalisation to what its user wants.
 
     Attributes:
-        suffix: of the file's name, where a network has more than one graph.
+        suffix: what a file's name ends with before ``.onnx``, where a network has more than one graph.
         inputs: the inputs' shapes by name.
         outputs: the outputs' shapes by name.
         compared: the outputs that must agree between torch and another runtime, number for number.

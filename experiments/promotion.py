@@ -29,12 +29,12 @@ class JobOptions:
     Args:
         data: the dataset's folder; None is the built-in one.
         device: a torch device.
-        seed: of the initial weights, the order and the augmentation.
+        seed: draws the initial weights, the order of the training images and their augmentation.
         iterations: steps instead of the recipe's ``epochs``; a video recipe's ``cell_epochs`` come before them.
         workers: processes that decode images beside the training.
         backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
         static: weights of a trained static network.
-        pictures: of how many frames to draw the predictions.
+        pictures: for how many of the test frames the predictions are drawn.
     """
 
     data: str | None = None
@@ -66,7 +66,7 @@ class Searched:
     """What a search leaves to the full training of its winners.
 
     Args:
-        sizes: of the network that was searched: ``backbone``, ``width``.
+        sizes: the sizes of the network that was searched: ``backbone``, ``width``.
         weights: files of the trained parts that the run keeps, by name, such as ``"static"``.
     """
 
@@ -81,7 +81,7 @@ class Job:
     Args:
         title: names it in tables and messages: ``"cell 1"``.
         place: begins its folder's name.
-        architecture: of the network.
+        architecture: the network's architecture.
         work: trains and measures in the folder it is given, resuming what is there where it is told to, and gives the
             result; raises `proxy_tasks.task.Diverged` and `InputError`.
         reference: it is measured for comparison, and is nothing that was asked to be trained.
@@ -109,7 +109,7 @@ class RecipeKind(ABC):
     Attributes:
         settings: the dataclass of a recipe's settings, with their defaults.
         measured_on: what the figures are of, for the table's title: ``"the test frames"``.
-        columns: of the table, after the networks' names.
+        columns: the table's columns, after the one with the networks' names.
     """
 
     settings: ClassVar[type]

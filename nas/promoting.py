@@ -55,7 +55,7 @@ def promote(
         recipe: a published recipe's name or a YAML file.
         options: see `JobOptions`.
         changes: single settings of the recipe.
-        top: of a run, how many.
+        top: how many of a run's best architectures are trained; 1 where ``what`` is no run.
         out: the folder of what is written; None is ``RUN/promoted``, or ``promoted`` in the working directory.
         resume: go on where an earlier call was interrupted or killed.
 

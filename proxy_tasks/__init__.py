@@ -35,7 +35,7 @@ def make(name: str | None, space: SearchSpace, options: TaskOptions, previous: A
     """The proxy task that scores ``space``; nothing heavy happens before its `prepare`.
 
     Args:
-        name: of the task; None is the one the space names.
+        name: the task's name; None is the one that the space names.
         space: whose architectures are scored.
         options: the user's.
         previous: the winner of the stage before, in a progressive search.
@@ -56,8 +56,8 @@ def build_network(architecture: Architecture, **options: Any) -> Any:
     """The whole network around ``architecture``: a detector, or a segmentation network with its cell.
 
     Args:
-        architecture: of a space that names a proxy task.
-        options: of the network's builder: `proxy_tasks.fcos.detector.build_detector`,
+        architecture: an architecture of a space that names a proxy task.
+        options: keyword arguments of the network's builder: `proxy_tasks.fcos.detector.build_detector`,
             `proxy_tasks.video.network.build_segmenter`.
 
     Raises:

@@ -32,9 +32,9 @@ class ArrayWriter:
 
     Args:
         directory: where.
-        name: of the array.
+        name: the array's name; the file is ``NAME.npy``.
         row: the shape of one row; the array has as many as are appended.
-        dtype: of the array.
+        dtype: the array's element type.
     """
 
     def __init__(self, directory: Path, name: str, row: tuple[int, ...], dtype: str):

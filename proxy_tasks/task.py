@@ -35,7 +35,7 @@ class Interim:
 
     Args:
         step: training iterations (or epochs) done.
-        steps: of a whole evaluation.
+        steps: the training iterations (or epochs) of a whole evaluation.
         reward: the task's reward as it stands; higher is better, of any sign.
         metrics: figures known by then, named as in `Score`.
         seconds: wall time of the evaluation so far.
@@ -69,7 +69,7 @@ class TaskOptions:
         data: a dataset's folder, or None for the built-in ``shapes``.
         preset: ``demo`` (a laptop) or ``paper`` (the published settings).
         device: a torch device.
-        seed: of the split, the crops, the initial weights and the batches.
+        seed: draws the split into meta-train and meta-val, the crops, the initial weights and the batches.
         reward: ``loss`` (its negative on meta-val) or ``metric``.
         cache_dir: where caches go; None is ``~/.cache/nas-search``.
         backbone: a name; None is the preset's.

@@ -64,7 +64,7 @@ class Schedule:
         batch_size: at most all that is learned.
         steps: may be 0.
         learning_rate: constant, or the peak of the one-cycle schedule.
-        seed: of the batches.
+        seed: draws the order in which the samples come in batches.
     """
 
     batch_size: int
@@ -88,7 +88,7 @@ def train_one_cycle(
 
     Args:
         model: left in training mode.
-        indices: of what is learned.
+        indices: the indices of the samples that are learned.
         schedule: its rate is the peak.
         loss_of: the loss of a batch of indices.
         progress: called with the number of steps done and their total.
@@ -130,9 +130,9 @@ def train_averaged(
 
     Args:
         model: trained in place.
-        indices: of what is learned.
+        indices: the indices of the samples that are learned.
         schedule: its rate is constant.
-        decay: of the average.
+        decay: the decay of the average at every step, at least 0 and below 1.
         loss_of: the loss of a batch of indices, by ``model``.
 
     Raises:
@@ -171,8 +171,8 @@ def mean_loss(sums_of: Callable[[np.ndarray], LossSums], indices: np.ndarray, ba
     """``loss`` and its terms ``loss_...`` over all of ``indices``, as if they were one batch.
 
     Args:
-        sums_of: of a batch of indices.
-        indices: of what is scored.
+        sums_of: gives the summed losses of a batch of indices.
+        indices: the indices of the samples that are scored.
         batch_size: bounds the memory, does not change the result.
 
     Raises:

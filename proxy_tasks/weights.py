@@ -28,7 +28,7 @@ def trained_once(
     Args:
         root: the cache directory.
         kind: what is stored (``"backbones"``).
-        key: of all that the weights depend on.
+        key: the cache's key, a hash of all that the weights depend on.
         module: in its initial state, on whatever device.
         train: trains it in place.
         kept: a file that has these weights; then the cache is not asked.
@@ -52,7 +52,7 @@ def load_weights(network: nn.Module, path: str | Path, optional: str | None = No
 
     Args:
         network: changed in place.
-        path: of the file.
+        path: the weights file.
         optional: what begins with this keeps its own weights where the file has none: heads for training alone.
 
     Raises:

@@ -63,7 +63,7 @@ def train_video(
 
     Args:
         folder: where everything ends up.
-        architecture: of a video space.
+        architecture: the cell's architecture, from a video space.
         recipe: how.
         options: see `JobOptions`.
         resume: whether the folder may be there already.

@@ -46,7 +46,7 @@ def strip(images: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     A column is as wide as its image, or as its title where that is wider, so that no title is ever cut.
 
     Args:
-        images: of one height, at least one.
+        images: at least one image, all of the same height.
         titles: one line for each.
     """
     assert len(images) == len(titles) > 0, f"{len(images)} images, {len(titles)} titles"

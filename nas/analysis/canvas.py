@@ -110,11 +110,11 @@ class Plot:
     """One figure, and the values that its points tell; use it inside `stylesheet`.
 
     Args:
-        name: of the files, and in the page's anchors.
+        name: names the figure's files and its anchor in the page.
         caption: what it shows, plain text.
         height: in inches; the width is 7.
-        rows: of axes.
-        columns: of axes.
+        rows: how many rows of axes the figure has.
+        columns: how many columns of axes the figure has.
         grid: more for `Figure.subplots`.
     """
 

@@ -144,7 +144,7 @@ def write(analyses: Sequence[Analysis], out: Path) -> None:
     of points.
 
     Args:
-        analyses: of one run, or of several that are laid over each other.
+        analyses: the analysis of one run, or those of several that are laid over each other.
         out: a folder, made where there is none.
 
     Raises:

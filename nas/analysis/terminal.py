@@ -14,7 +14,7 @@ def show(analysis: Analysis, console: Console) -> None:
     """Prints the settings in three lines, the best five, the failures by reason and the sampled options.
 
     Args:
-        analysis: of one run.
+        analysis: the analysis of one run.
         console: without markup, since names are a user's.
     """
     for line in (analysis.name, *analysis.settings):

@@ -26,13 +26,13 @@ class Exported:
     """A network with weights, and how to build it again.
 
     Args:
-        name: of the files.
+        name: the written files' name, without its ending.
         architecture: what it was built from.
-        options: of `nas.build`.
+        options: the keyword arguments of `nas.build` that build the network.
         network: in evaluation mode, on the CPU.
-        origin: of the weights, in words.
+        origin: where the weights come from, in words.
         space: by what name the registry finds the space; ``MODULE:ATTRIBUTE`` one of the user's own.
-        modules: of the user's own, that register what the space or the network needs.
+        modules: the user's own modules, which register what the space or the network needs.
     """
 
     name: str
@@ -55,8 +55,8 @@ def prepare(
     """Builds the network of an architecture and gives it its weights.
 
     Args:
-        name: of the files.
-        architecture: of a space whose networks can be built.
+        name: the written files' name, without its ending.
+        architecture: an architecture of a space whose networks can be built.
         sizes: backbone, num_classes and width where they are asked for; otherwise those of the full training that made
             the weights, as far as they are known, or the builder's defaults.
         weights: a file; None draws them from `SEED`.

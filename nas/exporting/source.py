@@ -69,7 +69,7 @@ def find_source(what: str, rank: int | None) -> Source:
 
     Args:
         what: one of these.
-        rank: of a run: its ``rank``-th best, counted from 1; None is the best.
+        rank: which of a run's architectures is meant: the ``rank``-th best, counted from 1; None is the best.
 
     Raises:
         InputError: nothing goes by that name, a file or a run is bad, or there is no such rank.

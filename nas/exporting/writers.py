@@ -28,7 +28,7 @@ class Export:
 
     Args:
         source: what is exported.
-        sizes: of the network, where they are asked for: ``backbone``, ``num_classes``, ``width``.
+        sizes: the network's sizes, where they are asked for: ``backbone``, ``num_classes``, ``width``.
         weights: a file; None is what the source has.
         data: a dataset to compare runtimes on; None is the source's.
     """

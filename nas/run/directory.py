@@ -22,7 +22,7 @@ class RunRecord:
 
     Args:
         settings: resolved.
-        versions: of Python and the packages, as the run began.
+        versions: the versions of Python and the packages as the run began.
         fingerprints: ``{stage: {what: hash}}``, each stage's from the time it was prepared.
     """
 

@@ -119,7 +119,7 @@ class Run:
 
         Args:
             k: how many at most; None is all there are.
-            contents: of the store, where they are read already.
+            contents: what the store holds, where it is read already; None reads it.
 
         Raises:
             InputError: no trial is done yet.

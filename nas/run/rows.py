@@ -45,11 +45,11 @@ class TrialRow:
         stage: the name of its stage.
         status: ``"running"``, or its `Outcome`'s.
         choices: the option of every choice, by name.
-        key: of the network; two spellings of one network share it.
+        key: the network's key (`Architecture.key`); two spellings of one network share it.
         reward: as in `Outcome`; None while the trial is running.
         reason: as in `Outcome`.
         metrics: as in `Outcome`.
-        log_prob: of the proposal, in nats.
+        log_prob: the log-probability with which the controller proposed it, in nats.
         proposal: the controller's number for it.
         attempts: how often its evaluation began, without those that ended in an orderly interruption.
         transient: as in `Outcome`.
@@ -93,7 +93,7 @@ class PromotionRow:
     """One row of ``promotions``: a result of full training.
 
     Args:
-        key: of the architecture trained.
+        key: the trained architecture's key.
         job: what exactly was trained, 16 hex digits (a hash of resolved recipe, seed and iterations); empty where the
             result is from a version that did not record it.
         recipe: the full-training configuration, by name.

@@ -26,7 +26,7 @@ class RunStore:
     """The store at ``path``; one of an older format is read as it is, and brought up to date where it is written.
 
     Args:
-        path: of ``trials.db``.
+        path: the file ``trials.db``.
         create: makes a new store; otherwise one must be there.
         read_only: for readers beside a running search, and in folders that cannot be written.
 
@@ -125,12 +125,12 @@ class RunStore:
         """A new row with status ``running``, and what asking changed in the controller; returns the trial's number.
 
         Args:
-            stage: of the trial.
+            stage: the name of the trial's stage.
             choices: the option of every choice, by name.
-            key: of the network.
+            key: the network's key.
             proposal: the controller's number for it.
             log_prob: in nats.
-            parts: of the controller's state, by name; None for one that is gone. All others stay as they are.
+            parts: the changed parts of the controller's state, by name; None for one that is gone. All others stay.
         """
         blobs = packed(parts)
         with self._transaction(lasting=False):

@@ -21,11 +21,11 @@ class StoppingRule:
     best must first lose half of the ranks to noise. Equal rewards never stop each other.
 
     Args:
-        seed: of the search.
+        seed: the search's seed; with a trial's number it draws for ``chance``.
         better_share: a trial goes on while no larger share of the earlier trials is better.
         earlier_trials: with fewer interim scores at the step nothing is stopped, since a rank among few says little.
-        chance: of a trial that would be stopped to go on all the same, so that whether early ranks foretell late ones
-            can be seen in the run.
+        chance: the probability that a trial that would be stopped goes on all the same, so that whether early ranks
+            foretell late ones can be seen in the run.
     """
 
     seed: int

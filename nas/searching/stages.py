@@ -50,7 +50,7 @@ def run_stages(
         plan: the stages of these settings.
         engine: runs the trials.
         display: shows them.
-        limits: of time.
+        limits: the search's deadline and the time that a trial may take.
 
     Raises:
         InputError: the data of a stage are bad or have changed.

@@ -23,7 +23,7 @@ class DecoderSizes:
     Args:
         backbone: its name.
         classes: how many.
-        width: of FPN and head, ``"64-128"``.
+        width: the channels of FPN and head, ``"64-128"``.
         crop: side of the square crops, pixels.
     """
 

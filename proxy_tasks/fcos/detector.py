@@ -54,7 +54,7 @@ def build_detector(
     """The detector of ``architecture``; it pads its images to multiples of 128 pixels, so that strides are exact.
 
     Args:
-        architecture: of any FCOS space.
+        architecture: an architecture of any FCOS space.
         backbone: one of ``proxy_tasks.backbones.BACKBONES``.
         backbone_weights: ``default``, ``none`` or a file.
         frozen: see `make_backbone`.

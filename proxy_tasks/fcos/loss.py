@@ -50,7 +50,7 @@ def fcos_loss_sums(outputs: dict[str, Tensor], targets: DenseTargets, sizes: Ten
 
     Args:
         outputs: ``cls_logits`` (B, L, C), ``bbox_regression`` (B, L, 4) in strides, ``bbox_ctrness`` (B, L, 1).
-        targets: of the same B and L.
+        targets: what the outputs should say, for the same B images and L locations.
         sizes: (L,) the strides in pixels.
     """
     logits = outputs["cls_logits"].float().where((targets.labels != IGNORED)[..., None], SILENT)

@@ -29,7 +29,7 @@ class Prepared:
         meta_val: int64, numbers of crops.
         body: the frozen backbone, on the CPU.
         backbone: hex digits of its weights.
-        cache: of the maps that decoders take (C2..C5, or P3..P7 where heads alone are searched) with dense targets.
+        cache: the cached maps that decoders take (C2..C5, or P3..P7 where heads alone are searched) with dense targets.
     """
 
     data: str
@@ -46,8 +46,8 @@ class Targets:
     """Computes the dense targets that a feature cache keeps beside the features; they depend on the crops alone.
 
     Args:
-        crops: of the boxes.
-        locations: of the crops, on the device where targets are computed.
+        crops: the crops, which hold the boxes.
+        locations: where the pyramid looks on a crop, on the device where targets are computed.
     """
 
     crops: Crops

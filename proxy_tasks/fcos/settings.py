@@ -24,8 +24,8 @@ class FCOSSettings:
         batch_size: images in a training step.
         iterations: training steps of a trial.
         learning_rate: Adam's.
-        polyak_decay: of the moving average of the weights that is evaluated.
-        width: of FPN and head, ``"64-128"``.
+        polyak_decay: the decay of the moving average of the weights, which is what is evaluated.
+        width: the channels of FPN and head, ``"64-128"``.
         backbone: its name.
         pretrain_iterations: steps of the backbone's fine-tuning as a standard FCOS.
         pretrain_batch_size: images in such a step.

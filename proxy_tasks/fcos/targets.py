@@ -120,7 +120,7 @@ def assign(boxes: Tensor, labels: Tensor, locations: Locations) -> DenseTargets:
     Args:
         boxes: (B, M, 4) float32.
         labels: (B, M) int64, `BACKGROUND` marks padding, `IGNORED` a region that is ignored.
-        locations: of the input the boxes are in.
+        locations: where the pyramid looks on the input that the boxes are in.
     """
     centers = (boxes[..., :2] + boxes[..., 2:]) / 2
     offset = (locations.centers[:, None] - centers[:, None]).abs().amax(dim=-1)  # (B, L, M)

@@ -120,8 +120,8 @@ class FCOSTask(ProxyTask):
         ``reward="metric"`` COCO ``ap``, ``ap50``, ``ap75``.
 
         Args:
-            architecture: of any FCOS space (of ``fcos_head`` where heads alone are searched).
-            seed: of the initial weights and the batches; None is the search's, the same for every architecture.
+            architecture: an architecture of any FCOS space (of ``fcos_head`` where heads alone are searched).
+            seed: draws the initial weights and the batches; None is the search's, the same for every architecture.
         """
         prepared = self.prepared
         complexity = self.complexity(architecture)
@@ -145,8 +145,8 @@ class FCOSTask(ProxyTask):
 
         Args:
             architecture: as in `evaluate`.
-            seed: of the initial weights and the batches.
-            cache: of features and targets; None is the task's own.
+            seed: draws the initial weights and the batches.
+            cache: the cache of features and targets to train on; None is the task's own.
         """
         prepared = self.prepared if cache is None else replace(self.prepared, cache=cache)
         decoder = self._sizes(prepared).build(architecture, seed)

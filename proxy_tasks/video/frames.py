@@ -93,7 +93,7 @@ class StaticOutputs(CachedRows):
     Args:
         frames: the images.
         network: trained, on the site's device; used, in eval mode, only where the cache has to be built.
-        network_hash: of its weights.
+        network_hash: hex digits of the network's weights; a part of the cache's key.
         site: where they are kept.
     """
 

@@ -23,7 +23,7 @@ def confusion(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
 
     Args:
         predictions: (..., H, W) of any integer dtype, classes from 0.
-        labels: of the same shape, any integer dtype, classes from 0 or `VOID`, where the prediction may be anything.
+        labels: the truth in the same shape, any integer dtype: classes from 0, or `VOID`, where any prediction will do.
         classes: C.
     """
     assert predictions.shape == labels.shape, f"predictions {(*predictions.shape,)}, labels {(*labels.shape,)}"

@@ -186,9 +186,9 @@ def run(
     """Evaluates all trials that ``loop`` has, ``workers`` at a time; needs `connected`.
 
     Args:
-        loop: of the stage.
+        loop: the stage's search loop, which has its trials.
         make_task: picklable; every worker makes and prepares a task of its own.
-        fingerprints: of the driver's task, which every worker's must equal.
+        fingerprints: what the scores of the driver's task depend on, as hashes by name; every worker's must equal them.
         workers: processes.
         gpus_per_worker: may be a fraction; None shares the cluster's GPUs evenly where ``device`` is ``"cuda"``.
         device: where candidates are trained.

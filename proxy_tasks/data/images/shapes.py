@@ -41,7 +41,7 @@ class Shape:
         kind: a key of `INSIDE`.
         x: the centre's position to the right.
         y: the centre's position downwards.
-        radius: of the circle around it.
+        radius: the radius of the circle around the shape, pixels.
         angle: radians.
         colour: RGB, 0 to 255.
     """
@@ -81,7 +81,7 @@ class Shapes(DetectionDataset):
     Args:
         count: number of images.
         size: height and width of an image; shapes are 8 to ``size / 2`` pixels across.
-        seed: of the whole set.
+        seed: determines every image of the set.
         subset: ``"train"`` or ``"test"``, two sets that share no image.
 
     Raises:

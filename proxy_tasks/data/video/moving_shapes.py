@@ -34,7 +34,7 @@ class Mover:
 
     Args:
         start: the shape at time 0.
-        speed: of its centre along x and y, pixels a frame.
+        speed: how far its centre moves along x and y, pixels a frame.
         turn: radians a frame.
     """
 
