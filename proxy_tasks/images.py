@@ -9,6 +9,7 @@ __all__ = [
     "IMAGE_STD",
     "PADDING",
     "STRIDE",
+    "beside_mirror_image",
     "detector_input",
     "normalise",
     "padded",
@@ -35,3 +36,8 @@ def detector_input(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     missing = (0, padded(width) - width, 0, padded(height) - height)
     return F.pad(normalise(images), missing).contiguous(memory_format=torch.channels_last)
+
+
+def beside_mirror_image(frames: Tensor) -> Tensor:
+    """Frames (T, 3, H, W) uint8, each beside its mirror image: (T, 2, 3, H, W) float32 from 0 to 1."""
+    return torch.stack([frames, frames.flip(-1)], dim=1).float() / 255

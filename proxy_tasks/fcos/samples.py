@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from proxy_tasks.data.images import open_dataset
+from proxy_tasks.images import beside_mirror_image
 
 __all__ = ["samples"]
 
@@ -26,5 +27,5 @@ def samples(data: str | Path | None, count: int) -> tuple[list[Tensor], str]:
     """
     images = open_dataset(data, "test")
     pairs = [torch.stack([images[index][0]] * 2) for index in range(min(count, len(images)))]
-    clips = [torch.stack([pair, pair.flip(-1)], dim=1).float() / 255 for pair in pairs]
+    clips = [beside_mirror_image(pair) for pair in pairs]
     return clips, f"{len(clips)} images of {images.layout} and their mirror images"

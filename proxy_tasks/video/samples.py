@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from proxy_tasks.data.video import open_video
+from proxy_tasks.images import beside_mirror_image
 
 __all__ = ["samples"]
 
@@ -27,5 +28,5 @@ def samples(data: str | Path | None, count: int) -> tuple[list[Tensor], str]:
     video = open_video(data, "test")
     pairs = [(clip[0], clip[min(1, len(clip) - 1)]) for clip in video.clips[:count]]
     frames = [torch.stack([video.image(first), video.image(second)]) for first, second in pairs]
-    clips = [torch.stack([pair, pair.flip(-1)], dim=1).float() / 255 for pair in frames]
+    clips = [beside_mirror_image(pair) for pair in frames]
     return clips, f"{len(clips)} clips of {video.layout} and their mirror images"
