@@ -137,7 +137,7 @@ def test_a_whole_search_stops_by_default_and_never_ranks_a_stopped_trial(run):
     frame = run.trials
     done = frame[frame.status == "done"]
     assert len(done) < len(frame.key.unique())
-    assert {ranked.trial for ranked in run.ranked()["toy"]} == set(done.trial)
+    assert {ranked.number for ranked in run.ranked()["toy"]} == set(done.trial)
     assert [architecture.key for architecture in run.best(100)] == list(done.sort_values("reward").key[::-1])
     assert all(frame.params[frame.status == "stopped"] > 0)
 
