@@ -5,9 +5,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from search_spaces.space import SearchSpace
 
-__all__ = ["Controller", "PartwiseController", "Proposal", "changed_parts", "restore"]
+__all__ = ["WHOLE", "Controller", "PartwiseController", "Proposal", "changed_parts", "restore"]
 
-_WHOLE = "whole"  # the one part of a controller that has no `changes`
+WHOLE = "whole"
+"""The name of the one part of a controller that has no `changes`, which is its whole state."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def changed_parts(controller: Controller) -> dict[str, Any]:
 
     A controller without `PartwiseController.changes` is saved whole, as a single part.
     """
-    return controller.changes() if isinstance(controller, PartwiseController) else {_WHOLE: controller.state_dict()}
+    return controller.changes() if isinstance(controller, PartwiseController) else {WHOLE: controller.state_dict()}
 
 
 def restore(controller: Controller, parts: dict[str, Any]) -> None:
     """Restores a controller from all parts that `changed_parts` gave and that are not gone, or from a `state_dict`."""
-    controller.load_state_dict(parts[_WHOLE] if parts.keys() == {_WHOLE} else parts)
+    controller.load_state_dict(parts[WHOLE] if parts.keys() == {WHOLE} else parts)

@@ -2,10 +2,11 @@
 
 import sqlite3
 
-__all__ = ["STORE_FORMAT", "WHOLE", "stored_format", "upgrade"]
+from controllers.base import WHOLE
+
+__all__ = ["STORE_FORMAT", "stored_format", "upgrade"]
 
 STORE_FORMAT = 3
-WHOLE = "whole"  # the part that holds a controller's whole state, written before format 3
 
 # What a failure was that an older version recorded without saying whether it was the network's.
 TRANSIENT_BEFORE_3 = "status = 'failed' AND (reason LIKE 'out of memory%' OR reason = 'worker died twice')"

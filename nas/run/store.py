@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from controllers.base import WHOLE
 from nas.run.connection import choose_journal, connect, connect_to_read, full_disk_raised, transaction
 from nas.run.encoding import figures_text, number, packed, promotion_row, trial_row, unpacked
 from nas.run.rows import DiagnosticRow, Outcome, PromotionRow, StageRow, TrialRow
-from nas.run.schema import STORE_FORMAT, TRANSIENT_BEFORE_3, WHOLE, stored_format, upgrade
+from nas.run.schema import STORE_FORMAT, TRANSIENT_BEFORE_3, stored_format, upgrade
 from search_spaces.errors import InputError
 
 __all__ = ["STORE_FORMAT", "DiagnosticRow", "PromotionRow", "RunStore", "StageRow", "TrialRow"]

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from controllers.base import Controller, Proposal, changed_parts
+from controllers.base import Controller, Proposal, changed_parts, restore
 from nas.errors import SearchFailed
 from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
@@ -112,7 +112,7 @@ class SearchLoop:
     def _restore(self) -> None:
         state = self._store.controller_state(self._stage)
         if state is not None:
-            self._controller.load_state_dict(state)
+            restore(self._controller, state)
         self._diagnostics = self._controller.diagnostics()
         rows = self._store.trials(self._stage)
         for row in rows:

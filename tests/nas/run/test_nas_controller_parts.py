@@ -2,8 +2,8 @@
 
 import torch
 
+from controllers.base import WHOLE
 from nas.run.rows import Outcome
-from nas.run.schema import WHOLE
 from nas.run.store import RunStore
 
 

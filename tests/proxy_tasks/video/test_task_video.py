@@ -26,16 +26,6 @@ from search_spaces import Architecture
 from search_spaces.parts.complexity import count
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def task(cache_dir):
-    return prepared(cache_dir)
-
-
 def trained(task, seed=0):
     """A cell that is not at its start, in evaluation mode."""
     cell = task.build(sample(task, seed), seed)

@@ -19,17 +19,6 @@ from proxy_tasks.video.settings import video_settings
 from proxy_tasks.video.split import split
 from search_spaces import InputError
 
-
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def task(cache_dir):
-    return prepared(cache_dir)
-
-
 # Trained static networks from files
 
 
