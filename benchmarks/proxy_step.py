@@ -16,7 +16,7 @@ import torchvision
 from experiments import published
 from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.fcos.loss import fcos_loss_sums
-from proxy_tasks.fcos.settings import FULL_SHORT_SIDE
+from proxy_tasks.fcos.settings import PRESETS
 from proxy_tasks.fcos.targets import Locations, assign
 from proxy_tasks.images import padded
 from search_spaces.parts import deform_conv
@@ -44,7 +44,7 @@ def step_seconds(memory_format: torch.memory_format, given: argparse.Namespace) 
     features = {name: value.contiguous(memory_format=memory_format) for name, value in features.items()}
     boxes = torch.rand(given.batch_size, 5, 2) * given.crop / 2
     boxes = torch.cat([boxes, boxes + 8 + torch.rand(given.batch_size, 5, 2) * given.crop / 2], dim=-1)
-    locations = Locations.of(given.crop, given.crop / FULL_SHORT_SIDE)
+    locations = Locations.of(given.crop, PRESETS["demo"].interest)
     targets = assign(boxes, torch.randint(20, boxes.shape[:2]), locations)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=8e-4)
     times, losses = [], []

@@ -6,7 +6,10 @@ __all__ = ["FAMILY"]
 
 FAMILY = Family(
     name="fcos",
-    spaces=("fcos_decoder", "fcos_fpn", "fcos_head", "fcos_decoder_c2", "fcos_fpn_c2", "fpn_fcos"),
+    spaces=(
+        *("fcos_decoder", "fcos_fpn", "fcos_head", "fcos_decoder_c2", "fcos_fpn_c2", "fpn_fcos"),
+        *("fcos_decoder_unconsumed", "fcos_fpn_unconsumed", "fcos_decoder_c2_unconsumed", "fcos_fpn_c2_unconsumed"),
+    ),
     trials={  # FPN and head of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1
         "demo": {2: (30, 15), 1: (30,)},
         "paper": {2: (2800, 600), 1: (2000,)},
