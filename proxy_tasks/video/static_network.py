@@ -32,7 +32,7 @@ class StaticNetwork:
     Args:
         network: arch2 with its encoder, trained and frozen, in evaluation mode.
         hash: hex digits of its weights.
-        backbone: the name of its encoder, one of `proxy_tasks.backbones.BACKBONES`.
+        backbone: the name of its encoder, see `proxy_tasks.backbones.make_backbone`.
         width: the channels of its decoder.
         classes: the number of classes.
     """
