@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from timm.layers import Format, freeze_batch_norm_2d
 from torch import Tensor, nn
 
+from proxy_tasks.backbones.same_padding import with_fixed_padding
 from proxy_tasks.backbones.weights import load_part
 from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
 from search_spaces import InputError
@@ -172,7 +173,7 @@ def _wrapped(name: str, features: nn.Module, frozen: bool) -> TimmBackbone:
     if frozen:
         _freeze(features)
     config = timm.get_pretrained_cfg(name)
-    return TimmBackbone(features, tuple(config.mean), tuple(config.std))
+    return TimmBackbone(with_fixed_padding(features), tuple(config.mean), tuple(config.std))
 
 
 def _freeze(features: nn.Module) -> None:
