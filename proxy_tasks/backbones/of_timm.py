@@ -54,9 +54,11 @@ class TimmBackbone(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The four maps by their names."""
         height, width = images.shape[-2:]
-        padded = F.pad(images, (0, -width % COARSEST, 0, -height % COARSEST))
+        # sides rounded up without negative numbers, which ONNX divides towards zero
+        missing = [(side + COARSEST - 1) // COARSEST * COARSEST - side for side in (height, width)]
+        padded = F.pad(images, (0, missing[1], 0, missing[0]))
         return {
-            level: value[..., : -(-height // stride), : -(-width // stride)]
+            level: value[..., : (height + stride - 1) // stride, : (width + stride - 1) // stride]
             for (level, stride), value in zip(LEVELS.items(), self.maps(padded), strict=True)
         }
 
