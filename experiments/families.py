@@ -28,6 +28,7 @@ class Family:
         reward: the reward by default, ``"loss"`` or ``"metric"``.
         metric: what the reward ``"metric"`` is, in words.
         options: the settings of a search, and flags of a promotion, that no other family takes, such as ``"static"``.
+        backbone: the backbone of searches on real data under ``demo``, where its weights are installed.
         samples: ``"module:function"``; gives images of a dataset to compare two runtimes on, as
             `proxy_tasks.fcos.samples.samples` does. Without it networks are not exported to ONNX.
         graphs: ``"module:function"``; gives a network's ONNX graphs, a list of `experiments.graphs.Graph`.
@@ -43,6 +44,7 @@ class Family:
     reward: str = "loss"
     metric: str = ""
     options: tuple[str, ...] = ()
+    backbone: str | None = None
     samples: str | None = None
     graphs: str | None = None
     diagram: str | None = None

@@ -16,6 +16,7 @@ FAMILY = Family(
     },
     reward="loss",  # thesis eq. 7.2
     metric="COCO AP",
+    backbone="efficientnet_lite0",
     samples="proxy_tasks.fcos.samples:samples",
     graphs="experiments.fcos.graphs:graphs",
     diagram="search_spaces.fcos.diagram:diagram",

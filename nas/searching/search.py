@@ -13,7 +13,7 @@ from nas.run.reading import Run
 from nas.searching.display import Display
 from nas.searching.engines import engine_of
 from nas.searching.limits import Limits
-from nas.searching.plan import Stage, make_plan, resolve, task_factory
+from nas.searching.plan import Stage, make_plan, resolve, task_factory, with_backbone
 from nas.searching.resuming import check_trials, refuse_change, resumed
 from nas.searching.stages import controller_of, go_on, run_stages
 from nas.settings import SearchSettings
@@ -50,7 +50,7 @@ def search(
 def start(settings: SearchSettings) -> Run:
     """As `search`, from settings as they were given."""
     limits = _limits(settings)
-    settings = resolve(settings)
+    settings, advice = with_backbone(resolve(settings))
     places = _places(settings)
     taken = f"{places[0]} exists already; choose another --out, or {go_on(places[0])}"
     if settings.out is not None and places[0].exists():
@@ -60,6 +60,8 @@ def start(settings: SearchSettings) -> Run:
     with Display() as display, engine_of(settings) as engine:
         if settings.data is not None:
             display.say(task.open_data().describe())
+        if advice is not None:
+            display.say(advice)
         with full_disk_told(places[0], "start again"), made_run(RunRecord(settings), places) as run:
             if run is None:
                 raise InputError(taken)

@@ -76,7 +76,7 @@ class Searched:
         "demo|paper",
     )
     seed: int = _setting(0, whole(0), "of the controller, the data's split and the training", "N")
-    backbone: str | None = _setting(None, TEXT, "backbone, by name; by preset without it", "NAME")
+    backbone: str | None = _setting(None, TEXT, "backbone, or timm/NAME; by preset and data without it", "NAME")
     backbone_weights: str = _setting("default", WEIGHTS, "pretrained weights", "default|none|FILE")
     static: str | None = _setting(
         None,

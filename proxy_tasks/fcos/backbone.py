@@ -39,7 +39,9 @@ def finetuned_backbone(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        body = make_backbone(settings.backbone, options.backbone_weights)
+        kept = options.kept_file("backbone")  # which needs no initial weights, installed or downloaded, any more
+        frozen = options.backbone_weights != "none"
+        body = make_backbone(settings.backbone, str(kept or options.backbone_weights), frozen)
     key = cache_key(
         crops=crops.key,
         backbone=settings.backbone,
@@ -59,7 +61,7 @@ def finetuned_backbone(
         with on_device(nn.Sequential(body, decoder), site.device) as detector:
             finetune(detector, crops, meta_train, schedule, settings.locations(site.device), site)
 
-    trained_once(options.cache_root, "backbones", key, body, train, options.kept_file("backbone"))
+    trained_once(options.cache_root, "backbones", key, body, train, kept)
     return body.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 

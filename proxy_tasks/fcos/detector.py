@@ -55,7 +55,7 @@ def build_detector(
 
     Args:
         architecture: an architecture of any FCOS space.
-        backbone: one of ``proxy_tasks.backbones.BACKBONES``.
+        backbone: see `proxy_tasks.backbones.make_backbone`.
         backbone_weights: ``default``, ``none`` or a file.
         frozen: see `make_backbone`.
         num_classes: foreground classes; labels count from 0.

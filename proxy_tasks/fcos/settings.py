@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.fcos.detector import parse_width
 from proxy_tasks.fcos.targets import Locations
 from proxy_tasks.overrides import overridden, require
@@ -113,8 +113,7 @@ def fcos_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
 
 
 def _check(settings: FCOSSettings) -> None:
-    if settings.backbone not in BACKBONES:
-        raise InputError(f"there is no backbone {settings.backbone!r}; known: {', '.join(BACKBONES)}")
+    channels_of_backbone(settings.backbone)  # refuses an unknown name
     for name in ("width", "fpn_search_width"):
         fpn, head = parse_width(getattr(settings, name))
         if head % fpn:
