@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_namespace_packages, setup
 
 ONNX = ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"]
+OPTUNA = ["optuna>=5", "cmaes>=0.12"]
 ROOMS = ("nas", "search_spaces", "controllers", "proxy_tasks", "experiments")
 
 setup(
@@ -37,8 +38,10 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
+        "optuna": OPTUNA,
         "test": [
             *ONNX,
+            *OPTUNA,
             "hypothesis>=6.100",
             "mypy>=1.11",
             "pandas-stubs",
