@@ -17,11 +17,11 @@ A failure *for the moment* (`Outcome.transient`) is not remembered of the networ
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from controllers.base import Controller, Proposal, changed_parts, restore
+from controllers.base import Controller, Proposal, StartableController, changed_parts, restore
 from nas.errors import SearchFailed
 from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
@@ -85,6 +85,7 @@ class SearchLoop:
         limits: how long the search and a trial may take.
         isolated: whether trials run in processes of their own, whose deaths the engine reports. In this process a trial
             that kills it leaves nothing but its ``running`` row; such a row is therefore taken for one death.
+        start: the stage's first proposals; others than none only for a `StartableController`.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class SearchLoop:
         stopping: StoppingRule | None = None,
         limits: Limits = NO_LIMITS,
         isolated: bool = False,
+        start: Sequence[Architecture] = (),
     ):
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
         self._limits, self._times, self._isolated = limits, TrialTimes(limits), isolated
+        self._start = start
         self._known: dict[str, tuple[int, Outcome]] = {}
         self._in_flight: dict[str, list[Trial]] = {}  # the trials that wait for each key under evaluation
         self._evaluated: dict[int, Trial] = {}  # what the engine has
@@ -168,7 +171,7 @@ class SearchLoop:
     def _propose(self) -> Trial | None:
         if self._count >= self._trials:
             return None
-        proposal = self._controller.ask()
+        proposal = self._next_proposal()
         architecture = self._controller.space.architecture(proposal.tokens)
         number = self._store.record_proposal(
             self._stage,
@@ -180,6 +183,12 @@ class SearchLoop:
         )
         self._count += 1
         return Trial(number, proposal, architecture)
+
+    def _next_proposal(self) -> Proposal:
+        if self._count >= len(self._start):
+            return self._controller.ask()
+        assert isinstance(self._controller, StartableController), "only such a controller is given a start"
+        return self._controller.propose(self._start[self._count].tokens)
 
     def time_limit(self) -> float:
         """Seconds that the evaluation of a trial may take as of now."""

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from controllers.base import StartableController
 from nas.folders import full_disk_told
 from nas.run.directory import RunRecord, lock_run, read_record
 from nas.run.making import made_run
@@ -125,5 +126,9 @@ def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
     """
     task: ProxyTask = task_factory(plan[0], settings, None)()
     for stage in plan:
-        controller_of(stage, settings)
+        controller = controller_of(stage, settings)
+        if stage.start and not isinstance(controller, StartableController):
+            raise InputError(
+                f"the controller {settings.controller!r} cannot start from given architectures: it has no 'propose'"
+            )
     return task

@@ -150,6 +150,7 @@ class _Search:
                 stopping,
                 self.limits,
                 isolated=settings.workers > 0,
+                start=stage.start,
             )
             try:
                 self.engine(loop, task, make_task)

@@ -14,6 +14,7 @@ from nas.settings.kinds import (
     MODULES,
     PATH,
     SECONDS,
+    STARTS,
     TEXT,
     TRIALS,
     WEIGHTS,
@@ -53,9 +54,15 @@ class Searched:
 
     space: str = _setting("fcos_decoder", TEXT, "search space, by name or as MODULE:ATTRIBUTE", "SPACE")
     data: str | None = _setting(None, PATH, "data set (layout recognised); the built-in shapes without it", "PATH")
-    controller: str = _setting("lstm-ppo", TEXT, "lstm-ppo, evolution, random or MODULE:CLASS", "NAME")
+    controller: str = _setting("lstm-ppo", TEXT, "lstm-ppo, evolution, random, optuna:NAME or MODULE:CLASS", "NAME")
     controller_options: dict[str, Any] = field(
         default_factory=dict, metadata=_about(MAPPING, "options of the controller", flag=None)
+    )
+    start_from: tuple[Any, ...] = _setting(
+        (),
+        STARTS,
+        "propose these architectures first: published names, architecture files, runs (the five best of each)",
+        "NAME|FILE|RUN[,...]",
     )
     reward: str | None = _setting(
         None,

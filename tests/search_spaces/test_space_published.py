@@ -13,6 +13,9 @@ SPACES = {
     "nas_fcos_head": "fcos_head",
     "fpn_fcos": "fpn_fcos",
     "arch2": "arch2",
+    "fpn_like": "fcos_decoder",
+    "fpn_like_fpn": "fcos_fpn",
+    "fpn_like_head": "fcos_head",
 }
 
 
@@ -24,6 +27,7 @@ def test_the_whole_is_its_parts():
     fpn, head = published.load("nas_fcos_fpn"), published.load("nas_fcos_head")
     assert split(published.load("nas_fcos")) == (fpn, head)
     assert join(fpn, head) == published.load("nas_fcos")
+    assert split(published.load("fpn_like")) == (published.load("fpn_like_fpn"), published.load("fpn_like_head"))
 
 
 def test_published_head():
@@ -33,7 +37,8 @@ def test_published_head():
 
 def test_unknown_name():
     with pytest.raises(
-        InputError, match=re.escape("'nas_fco'; known: arch2, fpn_fcos, nas_fcos, nas_fcos_fpn, nas_fcos_head")
+        InputError,
+        match=re.escape("'nas_fco'; known: arch2, fpn_fcos, fpn_like, fpn_like_fpn, fpn_like_head, "),
     ):
         published.load("nas_fco")
 
