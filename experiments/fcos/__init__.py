@@ -13,6 +13,8 @@ FAMILY = Family(
     },
     reward="loss",  # thesis eq. 7.2
     metric="COCO AP",
+    measure="ap",
+    references=("fpn_fcos", "nas_fcos", "nas_fcos_fpn", "nas_fcos_head"),
     samples="proxy_tasks.fcos.samples:samples",
     graphs="experiments.fcos.graphs:graphs",
     diagram="search_spaces.fcos.diagram:diagram",

@@ -117,7 +117,7 @@ class FCOSTask(ProxyTask):
         """Trains the decoder on meta-train and scores its Polyak average on meta-val.
 
         The metrics are ``loss`` and its terms, ``params`` and ``macs`` of the decoder at the crop's size, and with
-        ``reward="metric"`` COCO ``ap``, ``ap50``, ``ap75``.
+        ``reward="metric"`` or ``all_metrics`` COCO ``ap``, ``ap50``, ``ap75``.
 
         Args:
             architecture: an architecture of any FCOS space (of ``fcos_head`` where heads alone are searched).
@@ -128,10 +128,17 @@ class FCOSTask(ProxyTask):
         model = self.train(architecture, self.options.seed if seed is None else seed)
         metrics = self.losses(model, prepared.cache, prepared.meta_val)
         reward = -metrics["loss"]
-        if self.options.reward == "metric":
+        if self.options.reward == "metric" or self.options.all_metrics:
             metrics |= self.average_precision(model, prepared.crops, prepared.cache, prepared.meta_val)
+        if self.options.reward == "metric":
             reward = metrics["ap"]
         yield Score(reward, metrics | complexity)
+
+    def takes(self, architecture: Architecture) -> bool:
+        """Whether the cached maps are all that the architecture takes, and its head alone where heads are searched."""
+        if self.head_only:
+            return architecture.space.name in (self.space.name, "fpn_fcos")
+        return set(_backbone_maps(architecture.space)) <= set(_backbone_maps(self.space))
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:
         """``params`` and ``macs`` of the whole decoder for one crop, the FPN's included where heads are searched."""
@@ -202,8 +209,7 @@ class FCOSTask(ProxyTask):
 
     def _features(self, crops: Crops, body: nn.Module, backbone: str, site: Site) -> FeatureCache:
         """C3..C5, and C2, which is larger than all of them, only where a choice of the space names it."""
-        choices = self.space.choices if self.fpn is None else self.fpn.space.choices
-        maps = ("C2",) * any("C2" in choice.options for choice in choices) + ("C3", "C4", "C5")
+        maps = _backbone_maps(self.space if self.fpn is None else self.fpn.space)
         network = FrozenNetwork(lambda: body, maps, {"backbone": backbone})
         return FeatureCache(crops, network, Targets(crops, self.locations), site)
 
@@ -223,3 +229,8 @@ class FCOSTask(ProxyTask):
         parts |= {name: str(getattr(settings, name)) for name in training}
         network, targets = FrozenNetwork(pyramid, LEVELS, parts), Targets(prepared.crops, self.locations)
         return FeatureCache(prepared.crops, network, targets, site, "pre-fetching the FPN's outputs")
+
+
+def _backbone_maps(space: SearchSpace) -> tuple[str, ...]:
+    """The backbone's maps that the architectures of a space take."""
+    return ("C2",) * any("C2" in choice.options for choice in space.choices) + ("C3", "C4", "C5")
