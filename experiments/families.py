@@ -27,6 +27,10 @@ class Family:
         trials: by preset, then by the number of a search's stages: how many trials each stage has by default.
         reward: the reward by default, ``"loss"`` or ``"metric"``.
         metric: what the reward ``"metric"`` is, in words.
+        measure: the name of that metric among a score's metrics, such as ``"ap"``.
+        references: what the winners of a search are held against, best known first: names of published architectures,
+            and names that the proxy task scores itself (`proxy_tasks.ProxyTask.score_reference`). Those that a search's
+            task does not take (`ProxyTask.takes`) are left out of it.
         options: the settings of a search, and flags of a promotion, that no other family takes, such as ``"static"``.
         backbone: the backbone of searches on real data under ``demo``, where its weights are installed.
         samples: ``"module:function"``; gives images of a dataset to compare two runtimes on, as
@@ -43,6 +47,8 @@ class Family:
     trials: Mapping[str, Mapping[int, tuple[int, ...]]] = field(default_factory=lambda: TRIALS)
     reward: str = "loss"
     metric: str = ""
+    measure: str = ""
+    references: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     backbone: str | None = None
     samples: str | None = None

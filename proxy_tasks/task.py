@@ -71,6 +71,8 @@ class TaskOptions:
         device: a torch device.
         seed: draws the split into meta-train and meta-val, the crops, the initial weights and the batches.
         reward: ``loss`` (its negative on meta-val) or ``metric``.
+        all_metrics: the final score has both ``loss`` and the metric among its metrics, whatever the reward is, also
+            where measuring the other takes time.
         cache_dir: where caches go; None is ``~/.cache/nas-search``.
         backbone: a name; None is the preset's.
         backbone_weights: ``default``, ``none`` or a file.
@@ -86,6 +88,7 @@ class TaskOptions:
     device: str = "cpu"
     seed: int = 0
     reward: str = "loss"
+    all_metrics: bool = False
     cache_dir: str | None = None
     backbone: str | None = None
     backbone_weights: str = "default"
@@ -143,12 +146,34 @@ class ProxyTask(Protocol):
     def fingerprints(self) -> dict[str, str]:
         """What the scores depend on (data, backbone, cache), for ``run.yaml``; call after `prepare`."""
 
-    def evaluate(self, architecture: Architecture) -> Iterator[Interim | Score]:
+    def evaluate(self, architecture: Architecture, seed: int | None = None) -> Iterator[Interim | Score]:
         """Trains and scores; yields any number of `Interim` and, last, one `Score`.
+
+        Args:
+            architecture: an architecture of the task's space, or any other that the task `takes`.
+            seed: draws the initial weights and the batches; None is the search's seed, the same for every architecture.
+                Data, split and crops stay those of the search's seed.
 
         Raises:
             Diverged: the loss or a prediction is not finite.
         """
+
+    def takes(self, architecture: Architecture) -> bool:
+        """Whether `evaluate` can score an architecture that may be of another space; asked before `prepare`."""
+        return True
+
+    def score_reference(self, name: str, seed: int | None = None) -> Score:
+        """Scores a reference that is no architecture, as `evaluate` scores one.
+
+        Args:
+            name: one of the references that the task's family declares and that no published architecture has.
+            seed: as in `evaluate`.
+
+        Raises:
+            KeyError: the task knows no such reference.
+            Diverged: a prediction is not finite.
+        """
+        raise KeyError(f"the proxy task {type(self).__name__} has no reference {name!r}")
 
     def sizes(self) -> dict[str, Any]:
         """The sizes of the networks that are scored, named as `proxy_tasks.build_network` takes them."""

@@ -33,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
         if flag is None:
             continue
         has_default = not (item.default in (None, ()) or item.default is MISSING or isinstance(item.default, bool))
-        default = f" (default: {item.default})" if has_default else ""
+        shown = ",".join(map(str, item.default)) if isinstance(item.default, tuple) else item.default
+        default = f" (default: {shown})" if has_default else ""
         options: dict[str, Any] = {"dest": item.name, "help": item.metadata["help"] + default}
         if isinstance(item.default, bool):
             options["action"] = "store_false" if item.default else "store_true"

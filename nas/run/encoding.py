@@ -7,9 +7,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from nas.run.rows import PromotionRow, TrialRow
+from nas.run.rows import Contender, PromotionRow, ScoreRow, TrialRow
 
-__all__ = ["figures_text", "number", "packed", "promotion_row", "trial_row", "unpacked"]
+__all__ = ["figures_text", "number", "packed", "promotion_row", "score_row", "trial_row", "unpacked"]
 
 
 def figures_text(figures: Mapping[str, float]) -> str:
@@ -35,6 +35,13 @@ def promotion_row(row: tuple[Any, ...]) -> PromotionRow:
     """A row of ``promotions``, its columns in the order of `PromotionRow`."""
     key, job, recipe, status, metrics, place, reason, finished = row
     return PromotionRow(key, job, recipe, status, _figures(metrics), place, reason, finished)
+
+
+def score_row(row: tuple[Any, ...]) -> ScoreRow:
+    """A row of ``scores``, its columns those of `ScoreRow` with those of `Contender` in the place of its own."""
+    number, purpose, name, key, space, choices, trials, seed, status, reward, reason, metrics, *rest = row
+    contender = Contender(name, key, space, json.loads(choices), tuple(json.loads(trials)))
+    return ScoreRow(number, purpose, contender, seed, status, reward, reason, _figures(metrics), *rest)
 
 
 def _figures(text: str) -> dict[str, float]:

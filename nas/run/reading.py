@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.families import family_of
+from nas.run.confirmed import CONFIRMATION, REFERENCE, Standing, confirmation_seeds, standings, subject_of
 from nas.run.directory import RunRecord, read_record
-from nas.run.rows import DiagnosticRow, PromotionRow, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, PromotionRow, ScoreRow, StageRow, TrialRow
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
@@ -49,6 +51,7 @@ class Contents:
     trials: list[TrialRow]
     diagnostics: list[DiagnosticRow]
     promotions: list[PromotionRow]
+    scores: list[ScoreRow]
     interim: dict[int, list[tuple[int, int, float]]]
 
 
@@ -80,7 +83,7 @@ class Run:
     def contents(self) -> Contents:
         """The rows of the store, all of one moment."""
         with closing(RunStore(self.path / "trials.db", read_only=True)) as store, store.one_moment():
-            rows = store.stages(), store.trials(), store.diagnostics(), store.promotions()
+            rows = store.stages(), store.trials(), store.diagnostics(), store.promotions(), store.scores()
             return Contents(*rows, store.interim_scores())
 
     @property
@@ -96,16 +99,17 @@ class Run:
         frame = pandas.DataFrame([_flat(row) for row in self.contents().trials])
         return frame.reindex(columns=[*_FIRST, *(name for name in frame.columns if name not in _FIRST)])
 
-    def ranked(self) -> dict[str, list[Ranked]]:
+    def ranked(self, contents: Contents | None = None) -> dict[str, list[Ranked]]:
         """Per stage begun, its done trials, best first."""
-        now = self.contents()
+        now = contents or self.contents()
         return {stage.name: rank(row for row in now.trials if row.stage == stage.name) for stage in now.stages}
 
     def best(self, k: int = 1) -> list[Architecture]:
         """The ``k`` best architectures, best first; fewer where the run has fewer.
 
-        Of the last finished stage (before any is finished, of the first as it stands); where that completes a
-        progressive search, each is the whole decoder.
+        Those that are confirmed come first, by their means; they may be of any stage. All others follow by the rewards
+        of their trials, those of the last finished stage (before any is finished, of the first as it stands); where
+        that completes a progressive search, each is the whole decoder.
 
         Raises:
             InputError: no trial is done yet.
@@ -125,6 +129,23 @@ class Run:
             InputError: no trial is done yet.
         """
         now = contents or self.contents()
+        confirmed = self._confirmed(now)
+        keys = {architecture.key for architecture, _ in confirmed}
+        more = None if k is None else k + len(confirmed)
+        others = (found for found in self._by_rewards(now, more) if not keys or found[0].key not in keys)
+        return [*confirmed, *others][:k]
+
+    def _confirmed(self, now: Contents) -> list[tuple[Architecture, list[Ranked]]]:
+        whole, rows = self.settings.search_space(), {row.number: row for row in now.trials}
+        best = []
+        for standing in self.standings(now):
+            architecture = subject_of(standing.contender, whole)
+            if standing.found and not standing.reason:
+                assert isinstance(architecture, Architecture), "what was found is an architecture"
+                best.append((architecture, [rank([rows[trial]])[0] for trial in standing.contender.trials]))
+        return best
+
+    def _by_rewards(self, now: Contents, k: int | None) -> list[tuple[Architecture, list[Ranked]]]:
         finished = [stage for stage in now.stages if stage.finished] or now.stages[:1]
         ranked = [rank(row for row in now.trials if row.stage == stage.name) for stage in finished]
         if not ranked or not ranked[-1]:
@@ -138,6 +159,29 @@ class Run:
             winners = [space.from_named(trial.choices) for space, trial in zip(spaces, trials, strict=True)]
             best.append((whole.joined(winners), trials) if complete else (winners[-1], trials[-1:]))
         return best
+
+    def standings(self, contents: Contents | None = None) -> list[Standing]:
+        """All contenders of the run's confirmation, references among them, best first.
+
+        Empty where nothing was confirmed, or not all of it yet.
+        """
+        now, settings = contents or self.contents(), self.settings
+        rows = [row for row in now.scores if row.purpose == CONFIRMATION]
+        if settings.confirm is None or not all(row.settled for row in rows):
+            return []
+        seeds = confirmation_seeds(settings.seed, settings.confirm[1])
+        return standings(rows, seeds, family_of(settings.search_space()).measure, self.confirmed_by)
+
+    @property
+    def confirmed_by(self) -> str:
+        """What the confirmed are compared by: ``"reward"``, ``"loss"`` or ``"metric"``, the last two for no reward."""
+        by = self.settings.confirm_by
+        return "reward" if by is None or by == self.settings.reward else by
+
+    def references(self, contents: Contents | None = None) -> list[ScoreRow]:
+        """The references as they were scored before the search, in its first stage's measure, settled ones alone."""
+        now = contents or self.contents()
+        return [row for row in now.scores if row.purpose == REFERENCE and row.settled]
 
     def space(self, stage: str) -> SearchSpace:
         """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""

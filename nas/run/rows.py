@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-__all__ = ["DiagnosticRow", "Outcome", "PromotionRow", "StageRow", "TrialRow"]
+__all__ = ["Contender", "DiagnosticRow", "Outcome", "PromotionRow", "ScoreRow", "StageRow", "TrialRow"]
 
 
 @dataclass(frozen=True)
@@ -112,3 +112,56 @@ class PromotionRow:
     place: str
     reason: str | None
     finished: float
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is scored beside the search: a reference, or one of the best that a search has found.
+
+    Args:
+        name: a reference's name; empty for what was found.
+        key: the network's key (`Architecture.key`); empty for a reference that is no architecture.
+        space: the name of the architecture's space; empty where there is none.
+        choices: the option of every choice, by name.
+        trials: the numbers of the trials that it comes from, one, or one of each stage; none for a reference.
+    """
+
+    name: str
+    key: str = ""
+    space: str = ""
+    choices: dict[str, str] = field(default_factory=dict)
+    trials: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One row of ``scores``: a contender's score from one seed.
+
+    Args:
+        number: the row's own, from 1.
+        purpose: ``"reference"`` (scored as the search's trials are) or ``"confirmation"``.
+        contender: what is scored.
+        seed: draws the initial weights and the batches.
+        status: ``"waiting"``, ``"running"``, ``"done"``, ``"diverged"`` or ``"failed"``.
+        reward: finite; None unless the row is done.
+        reason: why the row is not done, once it is settled.
+        metrics: as in `Outcome`.
+        attempts: as in `TrialRow`; 0 while the row is waiting.
+        seconds: wall time of the evaluation; None before the row is settled.
+    """
+
+    number: int
+    purpose: str
+    contender: Contender
+    seed: int
+    status: str
+    reward: float | None
+    reason: str | None
+    metrics: dict[str, float]
+    attempts: int
+    seconds: float | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether its evaluation has come to an end."""
+        return self.status not in ("waiting", "running")

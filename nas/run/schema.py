@@ -6,7 +6,7 @@ from controllers.base import WHOLE
 
 __all__ = ["STORE_FORMAT", "stored_format", "upgrade"]
 
-STORE_FORMAT = 3
+STORE_FORMAT = 4
 
 # What a failure was that an older version recorded without saying whether it was the network's.
 TRANSIENT_BEFORE_3 = "status = 'failed' AND (reason LIKE 'out of memory%' OR reason = 'worker died twice')"
@@ -62,6 +62,15 @@ INSERT INTO promotions SELECT key, '', recipe, status, metrics, place, NULL, fin
     ORDER BY rowid;
 DROP TABLE former_promotions;
 CREATE UNIQUE INDEX promotion_jobs ON promotions (key, job) WHERE job <> '';
+""",
+    # What is scored beside the search: references, and the best of all stages from several seeds.
+    4: """
+CREATE TABLE scores (
+    score INTEGER PRIMARY KEY, purpose TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, space TEXT NOT NULL,
+    choices TEXT NOT NULL, trials TEXT NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL DEFAULT 'waiting',
+    reward REAL, reason TEXT, metrics TEXT NOT NULL DEFAULT '{}', attempts INTEGER NOT NULL DEFAULT 0, seconds REAL,
+    UNIQUE (purpose, name, key, seed)
+) STRICT;
 """,
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from nas.searching.loop import Settled
+from nas.searching.trials import Settled
 
 __all__ = ["Curves"]
 

@@ -6,7 +6,7 @@ On a terminal these are bars; elsewhere (a log file, a pipe) a plain line every 
 import math
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nas.run.reading import Ranked
-from nas.searching.loop import Settled
+from nas.searching.trials import Settled
 
 __all__ = ["Display"]
 
@@ -97,11 +96,13 @@ class Display:
         self._searching += time.perf_counter() - self._stage_begun
         self._what = ""
 
-    def closing(self, run: Path, tables: Mapping[str, Sequence[Ranked]], workers: int) -> None:
-        """The best of each stage, where the time went, and the command to run next."""
+    def closing(self, run: Path, tables: Iterable[Table], sentences: Iterable[str], workers: int) -> None:
+        """What was found, where the time went, and the command to run next."""
         self._bars.stop()
-        for stage, ranked in tables.items():
-            self.console.print(_table(stage, ranked))
+        for table in tables:
+            self.console.print(table)
+        for sentence in sentences:
+            self.say(sentence)
         total = time.perf_counter() - self._begun
         if self._searching:
             share = self._inside / (self._searching * max(1, workers))
@@ -121,18 +122,3 @@ class Display:
     def _update(self, done: int, total: int, note: str = "") -> None:
         assert self._bar is not None
         self._bars.update(self._bar, completed=done, total=total, note=note)
-
-
-def _table(stage: str, ranked: Sequence[Ranked]) -> Table:
-    table = Table(title=f"{stage}: the best {len(ranked)}")
-    for column in ("rank", "reward", "parameters", "MACs", "trial"):
-        table.add_column(column, justify="right")
-    table.add_column("key", no_wrap=True)
-    for rank, item in enumerate(ranked, 1):
-        figures = [_amount(item.metrics.get("params"), 1e6, "M"), _amount(item.metrics.get("macs"), 1e9, "G")]
-        table.add_row(str(rank), f"{item.reward:.4f}", *figures, str(item.number), item.key)
-    return table
-
-
-def _amount(value: float | None, unit: float, name: str) -> str:
-    return "" if value is None else f"{value / unit:.3f} {name}"

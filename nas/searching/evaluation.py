@@ -3,7 +3,7 @@
 import math
 import time
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +14,22 @@ from search_spaces import Architecture
 __all__ = ["Outcome", "evaluate"]
 
 
-def evaluate(task: ProxyTask, architecture: Architecture) -> Generator[Interim | Outcome, None, None]:
-    """Scores ``architecture``: any number of finite `Interim`, then one `Outcome`, whatever the task raises.
+def evaluate(
+    task: ProxyTask, subject: Architecture | str, seed: int | None = None
+) -> Generator[Interim | Outcome, None, None]:
+    """Scores a subject: any number of finite `Interim`, then one `Outcome`, whatever the task raises.
 
     KeyboardInterrupt alone passes through; closing this generator closes the task's.
+
+    Args:
+        task: prepared.
+        subject: an architecture, or the name of a reference that is none.
+        seed: draws the initial weights and the batches; None is the search's.
     """
     start = time.perf_counter()
     outcome = Outcome("failed", reason="the proxy task ended without a score")
     try:
-        for item in task.evaluate(architecture):
+        for item in _items(task, subject, seed):
             fault = _fault(item)
             if fault is not None or isinstance(item, Score):
                 outcome = fault or Outcome("done", float(item.reward), metrics=_figures(item))
@@ -33,6 +40,12 @@ def evaluate(task: ProxyTask, architecture: Architecture) -> Generator[Interim |
     except Exception as error:
         outcome = _failure(error)
     yield replace(outcome, seconds=time.perf_counter() - start)
+
+
+def _items(task: ProxyTask, subject: Architecture | str, seed: int | None) -> Iterator[Interim | Score]:
+    if isinstance(subject, str):
+        return iter([task.score_reference(subject, seed)])
+    return task.evaluate(subject) if seed is None else task.evaluate(subject, seed)
 
 
 def _fault(item: Interim | Score) -> Outcome | None:

@@ -4,75 +4,46 @@ Every row counts towards the stage's trials. A network that is known already cos
 to the controller and the row is marked ``duplicate``; one that is still being evaluated is waited for. The reward of a
 trial that was stopped early is its interim score: that is what is known of the network.
 
-An engine runs what `SearchLoop.next_trial` gives it and reports what became of it. What that means is decided here:
-
-| report        | meaning                                                                                |
-| ------------- | -------------------------------------------------------------------------------------- |
-| `record`      | a score along the way, which may stop the trial, or the outcome, which settles it      |
-| `lost`        | its process died: evaluated once more, and after `LIVES` deaths failed, for the moment |
-| `timed_out`   | failed, for the moment                                                                 |
-| `not_started` | not the trial's fault: evaluated later; `STARTS` of them in a row end the search       |
-
+What engines report of trials, and what deaths, time limits and interruptions mean, stands in `nas.searching.trials`.
 A failure *for the moment* (`Outcome.transient`) is not remembered of the network: the next proposal of it is evaluated.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from controllers.base import Controller, Proposal, StartableController, changed_parts, restore
-from nas.errors import SearchFailed
 from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
-from nas.searching.limits import NO_LIMITS, Limits, TrialTimes
+from nas.searching.limits import NO_LIMITS, Limits
+from nas.searching.trials import LIVES, Settled, Trial, TrialLoop, died
 from proxy_tasks.task import Interim
 from search_spaces import Architecture
 
-__all__ = ["LIVES", "STARTS", "SearchLoop", "Settled", "Trial"]
-
-LIVES = 2  # a trial whose process died so often is failed
-STARTS = 3  # so many workers in a row that could not start end the search
+__all__ = ["Proposed", "SearchLoop"]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One architecture to evaluate.
+@dataclass(frozen=True, kw_only=True)
+class Proposed(Trial):
+    """A trial of a controller's proposal."""
 
-    Args:
-        id: its row in the store.
-        proposal: the controller's.
-        architecture: as proposed.
-        attempt: counts its evaluations from 1, this one included.
-    """
-
-    id: int
     proposal: Proposal
-    architecture: Architecture
-    attempt: int = field(default=1, compare=False)
+    subject: Architecture
+
+    @property
+    def architecture(self) -> Architecture:
+        """As proposed."""
+        return self.subject
 
     @cached_property
     def key(self) -> str:
         """Of the network."""
-        return self.architecture.key
+        return self.subject.key
 
 
-@dataclass(frozen=True)
-class Settled:
-    """A trial that has come to its end, for whoever shows it; ``status`` and ``reward`` as in its row.
-
-    ``diagnostics`` are the controller's where the trial made it update, else empty.
-    """
-
-    trial: Trial
-    status: str
-    reward: float | None
-    seconds: float
-    diagnostics: dict[str, float] = field(default_factory=dict)
-
-
-class SearchLoop:
+class SearchLoop(TrialLoop):
     """One stage of a search; goes on where the store ends.
 
     Args:
@@ -83,8 +54,7 @@ class SearchLoop:
         on_settled: called after each settled row is stored.
         stopping: when trials are stopped early; None is never.
         limits: how long the search and a trial may take.
-        isolated: whether trials run in processes of their own, whose deaths the engine reports. In this process a trial
-            that kills it leaves nothing but its ``running`` row; such a row is therefore taken for one death.
+        isolated: as for `TrialLoop`.
         start: the stage's first proposals; others than none only for a `StartableController`.
     """
 
@@ -100,16 +70,13 @@ class SearchLoop:
         isolated: bool = False,
         start: Sequence[Architecture] = (),
     ):
+        super().__init__(limits, isolated)
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
-        self._limits, self._times, self._isolated = limits, TrialTimes(limits), isolated
         self._start = start
         self._known: dict[str, tuple[int, Outcome]] = {}
-        self._in_flight: dict[str, list[Trial]] = {}  # the trials that wait for each key under evaluation
-        self._evaluated: dict[int, Trial] = {}  # what the engine has
-        self._again: deque[Trial] = deque()  # in flight, but what ran them is gone
-        self._pending: deque[Trial] = deque()  # recorded as running, and not in flight
-        self._failed_starts = 0
+        self._in_flight: dict[str, list[Proposed]] = {}  # the trials that wait for each key under evaluation
+        self._pending: deque[Proposed] = deque()  # recorded as running, and not in flight
         self._restore()
 
     def _restore(self) -> None:
@@ -127,18 +94,19 @@ class SearchLoop:
                 self._known[row.key] = row.number, Outcome(row.status, row.reward, row.reason, row.metrics)
         self._count, self._settled_count = len(rows), len(rows) - len(self._pending)
 
-    def _restored(self, row: TrialRow) -> Trial:
+    def _restored(self, row: TrialRow) -> Proposed:
         architecture = self._controller.space.from_named(row.choices)
         proposal = Proposal(row.proposal, architecture.tokens, row.log_prob)
-        attempt = max(1, row.attempts) if self._isolated else row.attempts + 1
-        return Trial(row.number, proposal, architecture, attempt)
+        return Proposed(
+            id=row.number, subject=architecture, proposal=proposal, attempt=self._attempt_after(row.attempts)
+        )
 
     @property
     def finished(self) -> bool:
         """Whether the stage has all its rows, and all of them are settled."""
         return self._settled_count >= self._trials
 
-    def next_trial(self) -> Trial | None:
+    def next_trial(self) -> Proposed | None:
         """The next trial to evaluate: first those that an earlier process left running, then new proposals.
 
         None where there is nothing to start: all rows are settled, only trials in flight are left, or time is up.
@@ -156,19 +124,19 @@ class SearchLoop:
             elif key in self._in_flight:
                 self._in_flight[key].append(trial)
             elif trial.attempt > LIVES:
-                self._settle(trial, _died())
+                self._settle(trial, died())
             else:
                 self._in_flight[key] = []
                 return self._begun(trial, anew)
         return None
 
-    def _begun(self, trial: Trial, anew: bool) -> Trial:
+    def _begun(self, trial: Proposed, anew: bool) -> Proposed:
         if anew:
-            self._store.record_attempts(trial.id, trial.attempt)
+            self._record_attempts(trial, trial.attempt)
         self._evaluated[trial.id] = trial
         return trial
 
-    def _propose(self) -> Trial | None:
+    def _propose(self) -> Proposed | None:
         if self._count >= self._trials:
             return None
         proposal = self._next_proposal()
@@ -182,7 +150,7 @@ class SearchLoop:
             changed_parts(self._controller),
         )
         self._count += 1
-        return Trial(number, proposal, architecture)
+        return Proposed(id=number, subject=architecture, proposal=proposal)
 
     def _next_proposal(self) -> Proposal:
         if self._count >= len(self._start):
@@ -190,61 +158,21 @@ class SearchLoop:
         assert isinstance(self._controller, StartableController), "only such a controller is given a start"
         return self._controller.propose(self._start[self._count].tokens)
 
-    def time_limit(self) -> float:
-        """Seconds that the evaluation of a trial may take as of now."""
-        return self._times.limit()
+    def _record_attempts(self, trial: Proposed, attempts: int) -> None:
+        self._store.record_attempts(trial.id, attempts)
 
-    def record(self, trial: Trial, item: Interim | Outcome) -> bool:
-        """Stores what a trial in flight yields; returns whether its evaluation is to go on.
+    def _stopped_by(self, trial: Proposed, item: Interim) -> Outcome | None:
+        reason = self._reason_to_stop(trial, item)
+        self._store.record_interim(trial.id, self._stage, item.step, item.steps, item.reward)
+        return None if reason is None else Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
 
-        An outcome settles the trial, and every duplicate that waits for it; so does an interim score that stops it.
-        """
-        self._failed_starts = 0
-        if isinstance(item, Interim):
-            reason = self._reason_to_stop(trial, item)
-            self._store.record_interim(trial.id, self._stage, item.step, item.steps, item.reward)
-            if reason is None:
-                return True
-            item = Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
-        self._end(trial, item)
-        return False
-
-    def lost(self, trial: Trial) -> None:
-        """The process that evaluated the trial has died."""
-        if trial.attempt >= LIVES:
-            self._end(trial, _died())
-        else:
-            del self._evaluated[trial.id]
-            self._again.append(replace(trial, attempt=trial.attempt + 1))
-
-    def timed_out(self, trial: Trial, seconds: float) -> None:
-        """The evaluation was ended after so many seconds because it took longer than `time_limit`."""
-        self._end(trial, Outcome("failed", reason=f"timed out after {seconds:g} s", seconds=seconds, transient=True))
-
-    def not_started(self, trial: Trial, cause: str) -> None:
-        """What was to evaluate the trial did not come so far, for the ``cause`` told.
-
-        Raises:
-            SearchFailed: the last `STARTS` did not.
-        """
-        self._store.record_attempts(trial.id, trial.attempt - 1)
-        self._again.append(self._evaluated.pop(trial.id))
-        self._failed_starts += 1
-        if self._failed_starts == STARTS:
-            raise SearchFailed(f"{STARTS} workers in a row could not start; the last one because of {cause}")
-
-    def give_back(self) -> None:
-        """The search ends in an orderly way while trials are in flight: this attempt of theirs does not count."""
-        for trial in self._evaluated.values():
-            self._store.record_attempts(trial.id, trial.attempt - 1)
-
-    def _reason_to_stop(self, trial: Trial, item: Interim) -> str | None:
+    def _reason_to_stop(self, trial: Proposed, item: Interim) -> str | None:
         if self._stopping is None:
             return None
         earlier, better = self._store.interim_standing(self._stage, item.step, item.reward)
         return self._stopping.reason_to_stop(trial.id, item, earlier, better)
 
-    def _end(self, trial: Trial, outcome: Outcome) -> None:
+    def _end(self, trial: Proposed, outcome: Outcome) -> None:
         """Settles a trial in flight, and what waits for it: as its duplicates, or by an evaluation of their own."""
         self._settle(trial, outcome)
         key = trial.key
@@ -257,12 +185,12 @@ class SearchLoop:
         for duplicate in waiting:
             self._settle_duplicate(duplicate)
 
-    def _settle_duplicate(self, trial: Trial) -> None:
+    def _settle_duplicate(self, trial: Proposed) -> None:
         original, outcome = self._known[trial.key]
         reason = f"same network as trial {original}" + (", stopped early" if outcome.status == "stopped" else "")
         self._settle(trial, Outcome("duplicate", outcome.reward, reason, outcome.metrics))
 
-    def _settle(self, trial: Trial, outcome: Outcome) -> None:
+    def _settle(self, trial: Proposed, outcome: Outcome) -> None:
         self._controller.tell(trial.proposal, outcome.reward)
         diagnostics = self._updated_diagnostics()
         self._store.record_outcome(trial.id, self._stage, outcome, changed_parts(self._controller), diagnostics)
@@ -275,7 +203,3 @@ class SearchLoop:
         """The controller's diagnostics where they have changed, else empty."""
         before, self._diagnostics = self._diagnostics, self._controller.diagnostics()
         return {} if self._diagnostics == before else self._diagnostics
-
-
-def _died() -> Outcome:
-    return Outcome("failed", reason="its process died twice", transient=True)

@@ -56,6 +56,11 @@ def resolve(settings: SearchSettings) -> SearchSettings:
             f"trials gives {len(trials)} figures, but {settings.space!r} has {len(names)} stage(s): {', '.join(names)}"
         )
     reward = settings.reward or family.reward
+    if settings.confirm_by == "metric" != reward and not family.measure:
+        raise InputError(
+            f"setting 'confirm_by' is 'metric', but the family {family.name!r} names no metric; declare its 'measure',"
+            " or leave it out"
+        )
     trials = trials * (len(names) // len(trials))
     start = found(settings.start_from)
     return settings.changed(device=device, preset=preset, trials=trials, reward=reward, start_from=start)
@@ -117,7 +122,11 @@ def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
 
 
 def task_factory(
-    stage: Stage, settings: SearchSettings, previous: Architecture | None, kept: Path | None = None
+    stage: Stage,
+    settings: SearchSettings,
+    previous: Architecture | None,
+    kept: Path | None = None,
+    all_metrics: bool = False,
 ) -> "Callable[[], ProxyTask]":
     """A picklable function without arguments that makes the stage's proxy task, here or in a worker.
 
@@ -126,6 +135,7 @@ def task_factory(
         settings: resolved.
         previous: the winner of the stage before.
         kept: the folder of the parts that were trained for the run before.
+        all_metrics: see `proxy_tasks.TaskOptions`.
     """
     import proxy_tasks
 
@@ -137,6 +147,7 @@ def task_factory(
         device=settings.device,
         seed=settings.seed,
         reward=settings.reward,
+        all_metrics=all_metrics,
         cache_dir=settings.cache_dir,
         backbone=settings.backbone,
         backbone_weights=settings.backbone_weights,
@@ -154,4 +165,4 @@ def _make_task(
     import proxy_tasks
 
     settings.search_space()  # imports what the user registers, in a worker too
-    return proxy_tasks.make(space.proxy_task, space, options, previous)
+    return proxy_tasks.make(space.stages[0].proxy_task, space, options, previous)

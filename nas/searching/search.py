@@ -11,6 +11,7 @@ from nas.folders import full_disk_told
 from nas.run.directory import RunRecord, lock_run, read_record
 from nas.run.making import made_run
 from nas.run.reading import Run
+from nas.searching.confirming import confirming_task
 from nas.searching.display import Display
 from nas.searching.engines import engine_of
 from nas.searching.limits import Limits
@@ -122,7 +123,7 @@ def _places(settings: SearchSettings) -> list[Path]:
 def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
     """The first stage's task; refuses what can be refused before anything is written.
 
-    That is: task settings, controller, controller options.
+    That is: task settings, of the whole space too where winners are confirmed, controller, controller options.
     """
     task: ProxyTask = task_factory(plan[0], settings, None)()
     for stage in plan:
@@ -131,4 +132,6 @@ def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
             raise InputError(
                 f"the controller {settings.controller!r} cannot start from given architectures: it has no 'propose'"
             )
+    if settings.confirm is not None:
+        confirming_task(settings)()
     return task

@@ -1,30 +1,30 @@
 """The stages of a search, one after the other, each from the winner of the one before."""
 
 import shlex
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import controllers
 from nas.errors import Interrupted, SearchFailed
 from nas.folders import full_disk_told
-from nas.run.directory import read_record, write_record
 from nas.run.reading import Run, rank
 from nas.run.store import RunStore
 from nas.searching import kept
+from nas.searching.closing import closing as closing_of
+from nas.searching.confirming import confirm
 from nas.searching.display import Display
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.engines import Engine
 from nas.searching.limits import Limits
-from nas.searching.loop import SearchLoop, Settled
+from nas.searching.loop import SearchLoop
 from nas.searching.plan import Stage, task_factory
-from nas.searching.resuming import refuse_change
+from nas.searching.references import score_references
+from nas.searching.shared import Shared
+from nas.searching.trials import Settled
 from nas.settings import SearchSettings
-from proxy_tasks.task import Diverged
-from search_spaces import Architecture, InputError
+from search_spaces import Architecture
 
 __all__ = ["controller_of", "go_on", "run_stages"]
 
@@ -58,118 +58,81 @@ def run_stages(
         Interrupted: by Ctrl-C.
     """
     with full_disk_told(run, go_on(run)), closing(RunStore(run / "trials.db")) as store:
-        shared = _Search(run, settings, store, engine, display, limits)
+        shared = Shared(run, settings, store, engine, display, limits)
         try:
-            finished = shared.all(plan)
+            finished = _all(shared, plan) and confirm(shared)
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
-    tables = {stage: ranked[:5] for stage, ranked in Run(run).ranked().items()}
-    display.closing(run, tables, settings.workers)
+    display.closing(run, *closing_of(Run(run)), settings.workers)
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
 
 
-@dataclass
-class _Search:
-    """What all stages of one search share."""
-
-    run: Path
-    settings: SearchSettings
-    store: RunStore
-    engine: Engine
-    display: Display
-    limits: Limits
-
-    def all(self, plan: Sequence[Stage]) -> bool:
-        """Whether every stage is finished; False where time is up."""
-        previous: Architecture | None = None
-        for position, stage in enumerate(plan):
-            self.store.add_stage(stage.name, position, stage.trials)
-            if not self.finished(stage, previous):
-                return False
-            previous = self.winner(stage)
-        self._take_settings()
-        return True
-
-    def finished(self, stage: Stage, previous: Architecture | None) -> bool:
-        """Whether the stage is finished, after it was searched where the store has it unfinished."""
-        if any(row.finished and row.trials >= stage.trials for row in self.store.stages() if row.name == stage.name):
-            return True
-        if self.limits.over or not self._search(stage, previous):
+def _all(shared: Shared, plan: Sequence[Stage]) -> bool:
+    """Whether every stage is finished; False where time is up."""
+    previous: Architecture | None = None
+    for position, stage in enumerate(plan):
+        shared.store.add_stage(stage.name, position, stage.trials)
+        if not _finished(shared, stage, previous):
             return False
-        self.winner(stage)
-        self.store.finish_stage(stage.name)
+        previous = _winner(shared.store, stage)
+    shared.take_settings()
+    return True
+
+
+def _finished(shared: Shared, stage: Stage, previous: Architecture | None) -> bool:
+    """Whether the stage is finished, after it was searched where the store has it unfinished."""
+    store = shared.store
+    if any(row.finished and row.trials >= stage.trials for row in store.stages() if row.name == stage.name):
         return True
+    if shared.limits.over or not _search(shared, stage, previous):
+        return False
+    _winner(store, stage)
+    store.finish_stage(stage.name)
+    return True
 
-    def winner(self, stage: Stage) -> Architecture:
-        """The architecture with the best reward; raises `SearchFailed` where no trial has one."""
-        rows = self.store.trials(stage.name)
-        ranked = rank(rows)
-        if not ranked:
-            raise SearchFailed(
-                f"none of the {len(rows)} trials of stage {stage.name} gave a reward; the last one's reason:"
-                f" {rows[-1].reason}"
-            )
-        return stage.space.from_named(ranked[0].choices)
 
-    def _search(self, stage: Stage, previous: Architecture | None) -> bool:
-        settings = self.settings
-        make_task = task_factory(stage, kept.with_kept(self.run, settings), previous, kept.folder(self.run))
-        task = make_task()
-        try:
-            task.prepare(self.display.preparing)
-        except Diverged as error:
-            raise InputError(
-                f"stage {stage.name} cannot be prepared: {error}; lower its learning rates by --set"
-            ) from error
-        self._record_fingerprints(stage.name, task.fingerprints())
-        self._take_settings()
-        self.store.set_trials(stage.name, stage.trials)
-        kept.keep(self.run, task)
-        task.release()  # for the workers; this process takes back what it needs
-        controller = controller_of(stage, settings)
-        settled = [row for row in self.store.trials(stage.name) if row.status != "running"]
-        best = next((row.reward for row in rank(settled)), None)
-        self.display.stage(stage.name, len(settled), stage.trials, best)
+def _winner(store: RunStore, stage: Stage) -> Architecture:
+    """The architecture with the best reward; raises `SearchFailed` where no trial has one."""
+    rows = store.trials(stage.name)
+    ranked = rank(rows)
+    if not ranked:
+        raise SearchFailed(
+            f"none of the {len(rows)} trials of stage {stage.name} gave a reward; the last one's reason:"
+            f" {rows[-1].reason}"
+        )
+    return stage.space.from_named(ranked[0].choices)
 
-        from nas.searching.curves import Curves
 
-        with closing(Curves(self.run, stage.name, best)) as curves:
+def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool:
+    settings, store, display = shared.settings, shared.store, shared.display
+    make_task = task_factory(stage, kept.with_kept(shared.run, settings), previous, kept.folder(shared.run))
+    task = shared.prepared(stage.name, make_task)
+    store.set_trials(stage.name, stage.trials)
+    if previous is None and not score_references(shared, task, make_task):
+        return False
+    controller = controller_of(stage, settings)
+    settled = [row for row in store.trials(stage.name) if row.status != "running"]
+    best = next((row.reward for row in rank(settled)), None)
+    display.stage(stage.name, len(settled), stage.trials, best)
 
-            def show(event: Settled) -> None:
-                self.display.settled(event)
-                curves.settled(event)
+    from nas.searching.curves import Curves
 
-            stopping = StoppingRule(settings.seed) if settings.early_stopping else None
-            loop = SearchLoop(
-                self.store,
-                stage.name,
-                stage.trials,
-                controller,
-                show,
-                stopping,
-                self.limits,
-                isolated=settings.workers > 0,
-                start=stage.start,
-            )
-            try:
-                self.engine(loop, task, make_task)
-            except BaseException:
-                with suppress(OSError, sqlite3.Error):  # a full disk, of which the error itself tells
-                    loop.give_back()
-                raise
-        self.display.stage_done()
-        return loop.finished
+    with closing(Curves(shared.run, stage.name, best)) as curves:
 
-    def _take_settings(self) -> None:
-        """Writes the settings into the run; only now, since a search that is refused must leave the run as it was."""
-        record = read_record(self.run)
-        if record.settings != self.settings:
-            write_record(self.run, replace(record, settings=self.settings))
+        def show(event: Settled) -> None:
+            display.settled(event)
+            curves.settled(event)
 
-    def _record_fingerprints(self, stage: str, fingerprints: dict[str, str]) -> None:
-        record = read_record(self.run)
-        if stage in record.fingerprints:
-            refuse_change(self.run, fingerprints, record.fingerprints[stage])
-            return
-        write_record(self.run, replace(record, fingerprints={**record.fingerprints, stage: fingerprints}))
+        loop = SearchLoop(
+            store,
+            stage.name,
+            stage.trials,
+            controller,
+            show,
+            StoppingRule(settings.seed) if settings.early_stopping else None,
+            shared.limits,
+            isolated=settings.workers > 0,
+            start=stage.start,
+        )
+        return shared.drive(loop, task, make_task)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from search_spaces.space import Architecture
 
 __all__ = [
+    "CONFIRM",
     "FLAG",
     "GPUS",
     "HOURS",
@@ -57,6 +58,13 @@ def _trials_value(value: Any) -> tuple[int, ...]:
     if not items:
         raise ValueError
     return tuple(whole(1).parse(item) for item in items)
+
+
+def _confirm_value(value: Any) -> tuple[int, int] | None:
+    if value is None or value == 0 or value == "0":
+        return None
+    candidates, seeds = _trials_value(value)
+    return candidates, seeds
 
 
 def _modules_value(value: Any) -> tuple[str, ...]:
@@ -139,6 +147,7 @@ TEXT = Kind("a text", _text_value, is_text=True)
 PATH = Kind("a path", _path_value, is_text=True)
 WEIGHTS = Kind("default, none or a file", _weights_value, is_text=True)
 TRIALS = Kind("a whole number of at least 1, or one a stage as in 30,15", _trials_value, is_text=True)
+CONFIRM = Kind("two whole numbers of at least 1, as in 5,3, or 0", _confirm_value, is_text=True)
 MODULES = Kind("module names, as in mine,yours", _modules_value, is_text=True)
 STARTS = Kind("names, architecture files or runs, as in nas_fcos_head,runs/mine", _start_value, is_text=True)
 GPUS = Kind("a number of GPUs: 0, a fraction below 1 or a whole number", _gpus_value)

@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.families import FAMILIES
 from nas.settings.kinds import (
+    CONFIRM,
     FLAG,
     GPUS,
     HOURS,
@@ -109,6 +110,16 @@ class Execution:
     """
 
     trials: tuple[int, ...] | None = _setting(None, TRIALS, "trials per stage, or one figure a stage", "N[,M]")
+    confirm: tuple[int, int] | None = _setting(
+        (5, 3),
+        CONFIRM,
+        "at the end train the K best of all stages and the references from S seeds that no trial had, and choose by"
+        " their means; K is lowered to keep to a fifth of the search's time; 0: do not",
+        "K,S",
+    )
+    confirm_by: str | None = _setting(
+        None, one_of("loss", "metric"), "what that choice goes by; without it the reward", "loss|metric"
+    )
     hours: float | None = _setting(
         None, HOURS, "begin no trial later than so many hours after the start, or after --resume; no limit without", "H"
     )

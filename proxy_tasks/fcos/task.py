@@ -123,7 +123,7 @@ class FCOSTask(ProxyTask):
         """Trains the decoder on meta-train and scores its Polyak average on meta-val, halfway and at the end.
 
         The metrics are ``loss`` and its terms, ``params`` and ``macs`` of the decoder at the crop's size, and with
-        ``reward="metric"`` COCO ``ap``, ``ap50``, ``ap75``.
+        ``reward="metric"`` or ``all_metrics`` COCO ``ap``, ``ap50``, ``ap75``.
 
         Args:
             architecture: an architecture of any FCOS space (of ``fcos_head`` where heads alone are searched).
@@ -134,12 +134,15 @@ class FCOSTask(ProxyTask):
         cache = self._cache_of(architecture)
         for step, model in self.training(architecture, self.options.seed if seed is None else seed, cache):
             metrics = self.losses(model, cache, prepared.meta_val)
-            reward = -metrics["loss"]
-            if self.options.reward == "metric":
+            if self.options.reward == "metric" or (self.options.all_metrics and step == steps):
                 metrics |= self.average_precision(model, prepared.crops, cache, prepared.meta_val)
-                reward = metrics["ap"]
+            reward = metrics["ap"] if self.options.reward == "metric" else -metrics["loss"]
             metrics |= complexity
             yield Score(reward, metrics) if step == steps else Interim(step, steps, reward, metrics)
+
+    def takes(self, architecture: Architecture) -> bool:
+        """Any FCOS architecture; where heads are searched only those whose head says all: see `ProxyTask`."""
+        return not self.head_only or architecture.space.name in (self.space.name, "fpn_fcos")
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:
         """``params`` and ``macs`` of the whole decoder for one crop, the FPN's included where heads are searched."""

@@ -52,6 +52,12 @@ class Side:
         for frames in self.sequences[rows].T[1:]:
             yield classifier(self.outputs.maps(("dec",), frames)["dec"])
 
+    def held(self, classifier: nn.Module, rows: np.ndarray) -> Iterator[Tensor]:
+        """As `per_frame`, but what the static network says of a sequence's first frame is kept for all that follow."""
+        first = classifier(self.outputs.maps(("dec",), self.sequences[rows][:, 0])["dec"])
+        for _ in range(1, self.sequences.shape[1]):
+            yield first
+
 
 @dataclass(frozen=True)
 class Prepared:

@@ -150,8 +150,28 @@ class VideoTask(ProxyTask):
 
     def baseline(self) -> dict[str, float]:
         """The metrics of the static network itself on meta-val, frame by frame."""
+        return self._static_score(self.prepared.meta_val.per_frame)
+
+    def score_reference(self, name: str, seed: int | None = None) -> Score:
+        """What every cell is held against; neither is trained, so that no seed changes it.
+
+        ``static`` is the static network on every frame; ``previous_labels`` copies what it says of a sequence's first
+        frame to the frames that follow, which costs nothing. ``params`` and ``macs`` are as in `evaluate`.
+        """
+        side, static = self.prepared.meta_val, self.prepared.static
+        outputs = {"static": side.per_frame, "previous_labels": side.held}[name]
+        metrics = self._static_score(outputs)
+        with torch.device("meta"):
+            network = build_segmenter(
+                Architecture.of("arch2"), static.backbone, num_classes=static.classes, width=static.width
+            )
+            counted = count(network.eval(), torch.empty(1, 3, *side.frames.size))
+        macs = float(counted.macs) if name == "static" else 0.0
+        return Score(self._reward(metrics), metrics | {"params": float(counted.params), "macs": macs})
+
+    def _static_score(self, outputs: Callable[[nn.Module, np.ndarray], Iterator[Tensor]]) -> dict[str, float]:
         static = self.prepared.static.network.to(self.device)  # where it was released
-        return self._score(partial(self.prepared.meta_val.per_frame, static.decoder.classifier))
+        return self._score(partial(outputs, static.decoder.classifier))
 
     def _score(self, outputs: Callable[[np.ndarray], Iterator[Tensor]]) -> dict[str, float]:
         """The metrics on meta-val, with no more pixels at a time than in a training step."""

@@ -33,9 +33,9 @@ MOODS = ("fine", "fine too", "nan", "diverges", "raises", "memory", "text", "not
 MOODY = SearchSpace("moody", (Choice("mood", "mood", MOODS),), proxy_task="fake_tasks:ToyTask")
 
 
-def reward_of(architecture):
-    """Any sign, the same for two spellings of one network, exact in a float."""
-    digest = hashlib.sha256(architecture.key.encode()).digest()
+def reward_of(architecture, seed=None):
+    """Any sign, the same for two spellings of one network, exact in a float; another one from each seed."""
+    digest = hashlib.sha256((architecture.key + ("" if seed is None else str(seed))).encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**31 - 1
 
 
@@ -68,7 +68,7 @@ class ToyTask(ProxyTask):
     def fingerprints(self):
         return {"data": "toys"}
 
-    def evaluate(self, architecture):
+    def evaluate(self, architecture, seed=None):
         if "log" in self.overrides:
             with open(self.overrides["log"], "a") as file:
                 print(os.getpid(), architecture.key, torch.get_num_threads(), file=file)
@@ -77,7 +77,7 @@ class ToyTask(ProxyTask):
             with contextlib.suppress(FileExistsError):
                 Path(self.overrides["victim"]).touch(exist_ok=False)
                 os.kill(os.getpid(), 9)
-        reward = reward_of(architecture)
+        reward = reward_of(architecture, seed)
         try:
             yield Interim(1, 2, reward - 1, {"params": 1000.0 + reward})
         except GeneratorExit:

@@ -12,6 +12,8 @@ ALL = {
     "space": "fcos_fpn",
     "data": "/tmp",
     "trials": (3, 4),
+    "confirm": (4, 2),
+    "confirm_by": "metric",
     "workers": 2,
     "gpus_per_worker": 0.5,
     "ray_address": "auto",
@@ -34,7 +36,8 @@ ALL = {
     "imports": ("mine", "yours.parts"),
     "task": {"crop": 192, "learning_rate": 8e-4},
 }
-FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-worker 0.5 --ray-address auto
+FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --confirm 4,2 --confirm-by metric
+    --workers 2 --gpus-per-worker 0.5 --ray-address auto
     --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
@@ -43,6 +46,8 @@ YAML = """
 space: fcos_fpn
 data: /tmp
 trials: [3, 4]
+confirm: [4, 2]
+confirm_by: metric
 workers: 2
 gpus_per_worker: 0.5
 ray_address: auto

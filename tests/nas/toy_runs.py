@@ -10,10 +10,11 @@ TOYS = {
     "controller": "fake_tasks:ToyController",
     "device": "cpu",
     "early_stopping": False,
+    "confirm": 0,
 }
 FLAGS = [
     *("--space", "fake_tasks:TOY", "--controller", "fake_tasks:ToyController", "--device", "cpu"),
-    "--no-early-stopping",
+    *("--no-early-stopping", "--confirm", "0"),
 ]
 
 
@@ -26,12 +27,12 @@ def half(tmp_path, trials, exception=Stop, **settings):
     count = 0
     evaluate = ToyTask.evaluate
 
-    def stopping(self, architecture):
+    def stopping(self, architecture, *seed):
         nonlocal count
         count += 1
         if count > trials:
             raise exception
-        return evaluate(self, architecture)
+        return evaluate(self, architecture, *seed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ToyTask, "evaluate", stopping)

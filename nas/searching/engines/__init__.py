@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from nas.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from nas.searching.loop import SearchLoop
+    from nas.searching.trials import TrialLoop
     from proxy_tasks.task import ProxyTask
 
 __all__ = ["Engine", "engine_of"]
 
-Engine = Callable[["SearchLoop", "ProxyTask", "Callable[[], ProxyTask]"], None]
-"""``engine(loop, task, make_task)`` evaluates a stage's trials; ``task`` is prepared, ``make_task`` is for workers."""
+Engine = Callable[["TrialLoop", "ProxyTask", "Callable[[], ProxyTask]"], None]
+"""``engine(loop, task, make_task)`` evaluates a loop's trials; ``task`` is prepared, ``make_task`` is for workers."""
 
 
 @contextmanager

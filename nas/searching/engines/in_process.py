@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from nas.searching.evaluation import evaluate
-from nas.searching.loop import SearchLoop, Trial
+from nas.searching.trials import Trial, TrialLoop
 from proxy_tasks.task import ProxyTask
 
 __all__ = ["run"]
@@ -17,7 +17,7 @@ class _TimeIsUp(BaseException):
     """The time limit of a trial, raised wherever it is; no Exception, which a proxy task might catch."""
 
 
-def run(loop: SearchLoop, task: ProxyTask) -> None:
+def run(loop: TrialLoop, task: ProxyTask) -> None:
     """Evaluates all trials that ``loop`` has; ``task`` is prepared.
 
     A trial's time limit is kept by the signal SIGALRM, which interrupts Python alone: code that never returns to it is
@@ -32,10 +32,10 @@ def run(loop: SearchLoop, task: ProxyTask) -> None:
                 loop.timed_out(trial, limit)
 
 
-def _evaluate(loop: SearchLoop, task: ProxyTask, trial: Trial, limit: float) -> None:
+def _evaluate(loop: TrialLoop, task: ProxyTask, trial: Trial, limit: float) -> None:
     end = time.monotonic() + limit
     goes_on = True
-    with closing(evaluate(task, trial.architecture)) as items:
+    with closing(evaluate(task, trial.subject, trial.seed)) as items:
         while goes_on:
             with _ended_at(end):  # the task alone: what is being recorded is not interrupted
                 item = next(items)

@@ -17,10 +17,10 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from nas.searching.engines.ray_cluster import connected, gpus_each, ray, threads_each  # tells where Ray is missing
-from nas.searching.engines.ray_worker import Worker
+from nas.searching.engines.ray_worker import Worker, as_config
 from nas.searching.engines.residence import sharing
 from nas.searching.evaluation import Outcome
-from nas.searching.loop import SearchLoop, Trial
+from nas.searching.trials import Trial, TrialLoop
 from proxy_tasks.task import Interim, ProxyTask
 
 __all__ = ["connected", "run"]
@@ -36,13 +36,13 @@ class _Running:
 
 
 class _Adapter(Searcher):
-    """The search loop as Tune sees it.
+    """A loop of trials as Tune sees it.
 
     Tune goes on where its searcher, scheduler or callbacks raise, so nothing is raised: the first error is kept in
     `error`, ends Tune's experiment by `_Ended` and is raised after it by `run`.
     """
 
-    def __init__(self, loop: SearchLoop):
+    def __init__(self, loop: TrialLoop):
         super().__init__()
         self._loop = loop
         self._running: dict[str, _Running] = {}
@@ -63,7 +63,7 @@ class _Adapter(Searcher):
         if following is None:
             return None if self._running and not self.error else Searcher.FINISHED
         self._running[trial_id] = _Running(following)
-        return {"tokens": following.architecture.tokens}
+        return as_config(following)
 
     def begun(self, trial_id: str) -> None:
         """A worker has started, is ready, and evaluates the trial from now on."""
@@ -176,7 +176,7 @@ class _Ended(Stopper):
 
 
 def run(
-    loop: SearchLoop,
+    loop: TrialLoop,
     make_task: Callable[[], ProxyTask],
     fingerprints: dict[str, str],
     workers: int,
@@ -186,7 +186,7 @@ def run(
     """Evaluates all trials that ``loop`` has, ``workers`` at a time; needs `connected`.
 
     Args:
-        loop: the stage's search loop, which has its trials.
+        loop: has the trials.
         make_task: picklable; every worker makes and prepares a task of its own.
         fingerprints: what the scores of the driver's task depend on, as hashes by name; every worker's must equal them.
         workers: processes.

@@ -7,10 +7,18 @@ from typing import Any
 from ray import tune
 
 from nas.searching.evaluation import Outcome, evaluate
+from nas.searching.trials import Trial
 from proxy_tasks.task import Interim, ProxyTask
-from search_spaces import InputError
+from search_spaces import SPACES, Architecture, InputError, SearchSpace
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "as_config"]
+
+
+def as_config(trial: Trial) -> dict[str, Any]:
+    """A trial as Tune's configuration: plain values, of which a worker makes what it is to evaluate."""
+    if isinstance(trial.subject, str):
+        return {"reference": trial.subject, "seed": trial.seed}
+    return {"space": trial.subject.space.name, "tokens": trial.subject.tokens, "seed": trial.seed}
 
 
 class Worker(tune.Trainable):
@@ -41,7 +49,7 @@ class Worker(tune.Trainable):
         if self._items is not None:  # of a trial that may have been stopped: frees its network
             self._items.close()
         self._items = None
-        self._tokens: tuple[int, ...] = new_config["tokens"]
+        self._trial = new_config
         return True
 
     def step(self) -> dict[str, Any]:
@@ -49,9 +57,17 @@ class Worker(tune.Trainable):
         if self._broken is not None:
             return {"item": self._broken, "done": True}
         if self._items is None:
-            self._items = evaluate(self._task, self._task.space.architecture(self._tokens))
+            self._items = evaluate(self._task, self._subject(), self._trial["seed"])
         item = next(self._items)
         return {"item": item, "done": isinstance(item, Outcome)}
+
+    def _subject(self) -> Architecture | str:
+        """What `as_config` was given; the task's own spaces need not be registered."""
+        if "reference" in self._trial:
+            return str(self._trial["reference"])
+        name, own = self._trial["space"], self._task.space
+        space: SearchSpace = {space.name: space for space in (*own.stages, own)}.get(name) or SPACES.get(name)
+        return space.architecture(self._trial["tokens"])
 
 
 def _refuse_other_scores(mine: dict[str, str], drivers: dict[str, str]) -> None:

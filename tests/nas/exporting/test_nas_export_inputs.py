@@ -34,7 +34,7 @@ def told(capsys, *arguments):
 def run(tmp_path, monkeypatch):
     """A run of a real space, its trials scored by a toy."""
     monkeypatch.setitem(proxy_tasks.PROXY_TASKS._entries, "fcos", ToyTask)
-    return nas.search("fcos_head", controller="random", trials=6, out=tmp_path / "run", device="cpu")
+    return nas.search("fcos_head", controller="random", trials=6, out=tmp_path / "run", device="cpu", confirm=0)
 
 
 def trained(run, suffix="", **job):

@@ -90,7 +90,7 @@ RUN_FAULTS = {
     ),
     "newer store": (
         lambda run: change_store(run, "UPDATE meta SET value = 9"),
-        r"trials.db: format 9 is newer than this version reads \(3\)",
+        r"trials.db: format 9 is newer than this version reads \(4\)",
     ),
     "odd store": (lambda run: change_store(run, "UPDATE meta SET value = 'x'"), "trials.db is not a run store: "),
 }

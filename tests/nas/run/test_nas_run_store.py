@@ -189,7 +189,7 @@ def test_what_is_no_store_is_told(tmp_path):
 def test_a_newer_format_is_refused(store):
     with store._transaction():
         store._db.execute("UPDATE meta SET value = '9'")
-    with pytest.raises(InputError, match=r"trials.db: format 9 is newer than this version reads \(3\)"):
+    with pytest.raises(InputError, match=r"trials.db: format 9 is newer than this version reads \(4\)"):
         RunStore(store.path, read_only=True)
 
 

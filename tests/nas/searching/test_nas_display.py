@@ -4,13 +4,12 @@ import re
 from fake_tasks import TOY
 from rich.console import Console
 
-from controllers.base import Proposal
 from nas.searching.display import Display
-from nas.searching.loop import Settled, Trial
+from nas.searching.trials import Settled, Trial
 
 
 def event(number, status, reward):
-    return Settled(Trial(number, Proposal(number, (0, 0, 0)), TOY.architecture((0, 0, 0))), status, reward, 1.0)
+    return Settled(Trial(number, TOY.architecture((0, 0, 0))), status, reward, 1.0)
 
 
 def shown(terminal, act):

@@ -13,7 +13,8 @@ import pytest
 import nas
 
 FLAGS = (
-    "--space fake_tasks:TOY --controller fake_tasks:ToyController --device cpu --trials 30 --seed 3 --set sleep=0.03"
+    "--space fake_tasks:TOY --controller fake_tasks:ToyController --device cpu --trials 30 --seed 3 --confirm 0"
+    " --set sleep=0.03"
 )
 
 

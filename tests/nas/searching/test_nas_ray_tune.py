@@ -24,7 +24,7 @@ from proxy_tasks.cpus import usable_cpus
 from search_spaces import InputError
 
 WORKERS = 2
-TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu"}
+TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu", "confirm": "0"}
 
 
 @pytest.fixture(scope="module")

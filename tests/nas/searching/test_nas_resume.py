@@ -17,6 +17,7 @@ from nas.settings import Execution, Searched, SearchSettings
 from search_spaces import InputError
 
 TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu", "early_stopping": False}
+TOYS["confirm"] = 0
 
 
 @pytest.fixture
@@ -36,7 +37,19 @@ def test_every_setting_is_of_one_half():
     assert searched.isdisjoint(execution)
     assert searched | execution == set(SearchSettings.__dataclass_fields__)
     assert execution == {
-        *("trials", "hours", "trial_timeout", "workers", "gpus_per_worker", "ray_address", "device", "out", "cache_dir")
+        *(
+            "trials",
+            "confirm",
+            "confirm_by",
+            "hours",
+            "trial_timeout",
+            "workers",
+            "gpus_per_worker",
+            "ray_address",
+            "device",
+            "out",
+            "cache_dir",
+        )
     }
 
 
@@ -95,7 +108,7 @@ def test_what_a_run_cannot_be_told_is_one_sentence_and_changes_nothing(run, caps
 
 def test_a_stage_keeps_its_trials_once_the_next_has_begun_from_its_winner(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(proxy_tasks.PROXY_TASKS._entries, "fcos", ToyTask)
-    run = nas.search("fcos_decoder", controller="random", trials=(4, 3), out=tmp_path / "run", device="cpu")
+    run = nas.search("fcos_decoder", controller="random", trials=(4, 3), out=tmp_path / "run", device="cpu", confirm=0)
     assert resume(run, "--trials", "5,3") == 2
     message = "stage fcos_fpn of the run .* keeps its 4 trials, but 5 are asked for: stage fcos_head has begun from its"
     assert re.search(message, capsys.readouterr().err)

@@ -160,7 +160,7 @@ def test_a_progressive_search_gives_the_winner_to_the_next_stage_and_joins_both(
     monkeypatch.setitem(proxy_tasks.PROXY_TASKS._entries, "fcos", Staged)
     broken, path = True, tmp_path / "run"
     with pytest.raises(Stop):
-        nas.search("fcos_decoder", controller="random", trials=(8, 5), out=path, device="cpu")
+        nas.search("fcos_decoder", controller="random", trials=(8, 5), out=path, device="cpu", confirm=0)
     (fpn,) = nas.load_run(path).best()
     assert fpn.space.name == "fcos_fpn"
     assert made == [("fcos_fpn", None), ("fcos_fpn", None), ("fcos_head", fpn)]

@@ -1,0 +1,123 @@
+"""Confirmation: the best of all stages and the references are trained again, jointly, from seeds that no trial had.
+
+A trial is one training from one seed, of one stage. The best of many is partly the luckiest, and the rewards of
+different stages are not measured alike. Here every contender is trained whole, in one task, from the same few seeds;
+the one with the best mean is the winner. Loss and metric are both measured, since they may disagree.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.run.confirmed import CONFIRMATION, REFERENCE, confirmation_seeds
+from nas.run.reading import Ranked, rank
+from nas.run.rows import Contender
+from nas.run.store import RunStore
+from nas.searching import kept
+from nas.searching.plan import Stage, task_factory
+from nas.searching.references import contender_of, references
+from nas.searching.shared import Shared
+from nas.settings import SearchSettings
+from search_spaces import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from proxy_tasks.task import ProxyTask
+
+__all__ = ["SHARE", "affordable", "candidates", "confirm", "confirming_task"]
+
+SHARE = 0.2  # of the search's time, which confirmation takes at most where it has more than two candidates
+FEWEST = 2  # candidates, below which there is nothing to choose among
+
+
+def confirming_task(settings: SearchSettings, run: Path | None = None) -> "Callable[[], ProxyTask]":
+    """Makes the task over the whole space that is searched, which measures all metrics; as `task_factory`'s.
+
+    Args:
+        settings: resolved.
+        run: the run whose trained parts it takes; None is none.
+    """
+    whole = Stage(CONFIRMATION, settings.search_space(), 0)
+    if run is None:
+        return task_factory(whole, settings, None, all_metrics=True)
+    return task_factory(whole, kept.with_kept(run, settings), None, kept.folder(run), all_metrics=True)
+
+
+def confirm(shared: Shared) -> bool:
+    """Confirms the best of a search whose stages are finished; returns False where time is up before.
+
+    What was confirmed before, by the same seeds, counts on.
+    """
+    settings, store = shared.settings, shared.store
+    if settings.confirm is None:
+        return True
+    count, seeds = settings.confirm
+    whole, make_task = settings.search_space(), confirming_task(settings, shared.run)
+    task = make_task()
+    found, against = list(islice(candidates(whole, store, task.takes), count)), references(whole, task)
+    if len(found) + len(against) < FEWEST:
+        return True
+    wanted = len(found)
+    can = min(wanted, affordable(store, seeds, against))
+    contenders = [*found[:can], *against]
+    plan = [(contender, seed) for seed in confirmation_seeds(settings.seed, seeds) for contender in contenders]
+    open_rows = shared.planned(CONFIRMATION, plan)
+    if open_rows and can < wanted:
+        shared.display.say(
+            f"Confirming the best {can}, not {wanted}: from {seeds} seeds each, with {len(against)} references, more"
+            f" would take over {SHARE:.0%} of the search's time"
+        )
+    return not open_rows or shared.score(CONFIRMATION, make_task)
+
+
+def candidates(whole: SearchSpace, store: RunStore, takes: Callable[[Architecture], bool]) -> Iterator[Contender]:
+    """What may be confirmed, best first: the done trials of all stages, each network once.
+
+    The rewards of different stages are not measured alike, so ranks are interleaved: the best of the last stage, the
+    best of the first, the second of the last, and so on. A trial of the last stage is joined with the winners that its
+    stage was searched with; one of the first stands alone (a pyramid under the standard head). Those of stages between
+    are no whole networks, and are left out.
+
+    Args:
+        whole: the space that is searched.
+        store: of a search whose stages are finished.
+        takes: whether the task that confirms can score an architecture.
+    """
+    ranked = [rank(store.trials(space.name)) for space in whole.stages]
+    before = [trials[0] for trials in ranked[:-1]]
+
+    def joined(last: Ranked) -> tuple[Architecture, list[Ranked]]:
+        trials = [*before, last]
+        parts = [space.from_named(trial.choices) for space, trial in zip(whole.stages, trials, strict=True)]
+        return whole.joined(parts), trials
+
+    def alone(first: Ranked) -> tuple[Architecture, list[Ranked]]:
+        return whole.stages[0].from_named(first.choices), [first]
+
+    lists = [map(joined, ranked[-1]), *([map(alone, ranked[0])] if before else [])]
+    seen = set()
+    for architecture, trials in filter(None, chain.from_iterable(zip_longest(*lists))):
+        if architecture.key not in seen and takes(architecture):
+            seen.add(architecture.key)
+            yield contender_of(architecture, trials=tuple(trial.number for trial in trials))
+
+
+def affordable(store: RunStore, seeds: int, against: Sequence[Contender]) -> int:
+    """How many candidates can be confirmed in `SHARE` of the search's time, and never fewer than `FEWEST`.
+
+    The search's time is that inside all its trials. A candidate is taken to cost the mean time of a done trial, of the
+    stage whose trials take longest; a reference what it took before the search, or else as much as a candidate.
+    """
+    trials = store.trials()
+    spent = math.fsum(row.seconds or 0.0 for row in trials)
+    done: dict[str, list[float]] = {}
+    for row in trials:
+        if row.status == "done":
+            done.setdefault(row.stage, []).append(row.seconds or 0.0)
+    one = max(map(statistics.fmean, done.values()))
+    took = {row.contender.name: row.seconds for row in store.scores(REFERENCE) if row.status == "done"}
+    fixed = math.fsum(took.get(reference.name) or one for reference in against)
+    left = SHARE * spent / seeds - fixed
+    return max(FEWEST, math.floor(left / one) if one > 0 else FEWEST)

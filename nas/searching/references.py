@@ -1,0 +1,44 @@
+"""What a search's winners are held against: the references of its family, and how each is scored."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from experiments import published
+from experiments.families import family_of
+from nas.run.confirmed import REFERENCE
+from nas.run.rows import Contender
+from search_spaces import Architecture, SearchSpace
+
+if TYPE_CHECKING:
+    from nas.searching.shared import Shared
+    from proxy_tasks.task import ProxyTask
+
+__all__ = ["contender_of", "references", "score_references"]
+
+
+def contender_of(architecture: Architecture, name: str = "", trials: tuple[int, ...] = ()) -> Contender:
+    """An architecture as the store keeps it."""
+    return Contender(name, architecture.key, architecture.space.name, architecture.named, trials)
+
+
+def references(whole: SearchSpace, task: "ProxyTask") -> list[Contender]:
+    """The references of the family of ``whole`` that ``task`` can score, in the family's order."""
+    found = []
+    for name in family_of(whole).references:
+        architecture = published.load(name) if name in published.names() else None
+        if architecture is None:
+            found.append(Contender(name))
+        elif task.takes(architecture):
+            found.append(contender_of(architecture, name))
+    return found
+
+
+def score_references(shared: "Shared", task: "ProxyTask", make_task: "Callable[[], ProxyTask]") -> bool:
+    """Scores the references as a stage's trials are, from the search's seed; returns False where time is up before.
+
+    A reference that fails or diverges is a row with its reason, and the search goes on.
+    """
+    found = references(shared.settings.search_space(), task)
+    if not shared.planned(REFERENCE, [(reference, shared.settings.seed) for reference in found]):
+        return True
+    return shared.score(REFERENCE, make_task, task)
