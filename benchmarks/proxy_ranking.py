@@ -33,12 +33,16 @@ FACTOR = 10  # how many times the proxy's iterations a long training has
 SHORT = 60
 PROPOSALS: dict[str, dict[str, object]] = {
     "sizes of interest by the crop": {"interest": 0.16, "mirrored": False, "iterations": 60},
-    "scale 0.32": {"interest": 0.32, "mirrored": False, "iterations": 60},
     "scale 0.48": {"interest": 0.48, "mirrored": False, "iterations": 60},
-    "scale 0.48, 120 iterations": {"interest": 0.48, "mirrored": False, "iterations": 120},
-    "mirrored": {"interest": 0.48, "mirrored": True, "iterations": 60},
-    "mirrored, 120 iterations": {"interest": 0.48, "mirrored": True, "iterations": 120},
-    "mirrored, by centerness": {"interest": 0.48, "mirrored": True, "iterations": 60, "regression": "centerness"},
+    "scale 0.48, mirrored, 120 iterations": {"interest": 0.48, "mirrored": True, "iterations": 120},
+    "scale 0.48, mirrored": {"interest": 0.48, "mirrored": True, "iterations": 60},
+    "scale 0.48, mirrored, by centerness": {
+        "interest": 0.48,
+        "mirrored": True,
+        "iterations": 60,
+        "regression": "centerness",
+    },
+    "scale 0.32": {"interest": 0.32, "mirrored": False, "iterations": 60},
 }
 REWARDS = {
     "loss (published)": lambda f: -f["loss"],
