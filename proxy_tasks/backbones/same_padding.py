@@ -35,11 +35,6 @@ def with_fixed_padding(network: nn.Module) -> nn.Module:
     """The network, changed in place, with the same weights under the same names, for sides that are multiples of 32."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-<<<<<<< HEAD
-            if type(child) is Conv2dSame:
-                assert isinstance(child, nn.Conv2d), "it is one by inheritance, which the checker does not see"
-=======
             if isinstance(child, nn.Conv2d) and type(child) is Conv2dSame:
->>>>>>> wt-backbones
                 setattr(module, name, _FixedSame(child))
     return network
