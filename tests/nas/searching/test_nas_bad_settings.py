@@ -36,7 +36,7 @@ from proxy_tasks import arrays as caches
         ("--preset papr", "setting 'preset' must be one of demo, paper, got 'papr'"),
         ("--reward ap", "setting 'reward' must be one of loss, metric, got 'ap'"),
         ("--device gpu", "setting 'device' must be one of auto, cpu, cuda, got 'gpu'"),
-        ("--backbone vgg", "there is no backbone 'vgg'; known: tiny, mobilenet_v2, "),
+        ("--backbone vgg", "there is no backbone 'vgg'; known: tiny, efficientnet_lite0, mobilenet_v2, "),
         ("--trials 0", "setting 'trials' must be a whole number of at least 1, or one a stage as in 30,15, got '0'"),
         ("--trials 2,2", r"trials gives 2 figures, but 'fcos_fpn' has 1 stage\(s\): fcos_fpn"),
         ("--workers -1", "setting 'workers' must be a whole number of at least 0, got -1"),
