@@ -49,7 +49,7 @@ def verdicts(standings: Sequence[Standing], named: dict[str, str]) -> list[str]:
     first = {standings[0].by: named.get(standings[0].by, ""), **named}
     sentences = []
     for place, (reference, _) in enumerate(against(standings, best.by)):
-        parts = []
+        parts: list[str] = []
         for by, name in first.items():
             _, compared = against(standings, by)[place]
             if not math.isnan(compared.mean):
