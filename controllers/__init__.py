@@ -1,4 +1,4 @@
-"""Who proposes: LSTM-PPO, evolution, random; the Gymnasium environment."""
+"""Who proposes: LSTM-PPO, evolution, random, Optuna's samplers; the Gymnasium environment."""
 
 import inspect
 from typing import Any
@@ -15,6 +15,7 @@ CONTROLLERS = Registry(
         "lstm-ppo": "controllers.lstm_ppo:LstmPpo",
         "evolution": "controllers.evolution:Evolution",
         "random": "controllers.random_search:RandomSearch",
+        "optuna": "controllers.optuna_search:OptunaSearch",
     },
 )
 names = CONTROLLERS.names
@@ -35,7 +36,7 @@ def make(name: str, space: SearchSpace, seed: int = 0, **options: Any) -> Contro
     """The controller called ``name`` for ``space``.
 
     Args:
-        name: as registered, or ``"module:Class"``.
+        name: as registered, ``"optuna:NAME"`` for one of Optuna's samplers, or ``"module:Class"``.
         space: what to propose architectures of; it needs at least one choice.
         seed: determines all random draws, a whole number from 0; the global random states are neither read nor written.
         options: the controller's own, its constructor's keyword-only parameters.
@@ -43,7 +44,8 @@ def make(name: str, space: SearchSpace, seed: int = 0, **options: Any) -> Contro
     Raises:
         InputError: unknown name or option, or a value that the option does not take.
     """
-    cls = CONTROLLERS.get(name)
+    implied = {"sampler": name.removeprefix("optuna:")} if name.startswith("optuna:") else {}
+    cls = CONTROLLERS.get("optuna" if implied else name)
     if not isinstance(cls, type):
         raise InputError(f"{name!r} is a {type(cls).__name__}, not a controller class")
     parameters = inspect.signature(cls).parameters.values()
@@ -54,5 +56,5 @@ def make(name: str, space: SearchSpace, seed: int = 0, **options: Any) -> Contro
             raise InputError(f"controller {name!r} has no option {option!r}; {has}")
     if not len(space):
         raise InputError(f"search space {space.name!r} has no choices; a controller needs at least one")
-    controller: Controller = cls(space, seed=check_whole("seed", seed, 0), **options)
+    controller: Controller = cls(space, seed=check_whole("seed", seed, 0), **{**options, **implied})
     return controller

@@ -1,11 +1,20 @@
 """The controller's contract: it proposes architectures and learns from their rewards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from search_spaces.space import SearchSpace
 
-__all__ = ["WHOLE", "Controller", "PartwiseController", "Proposal", "changed_parts", "restore"]
+__all__ = [
+    "WHOLE",
+    "Controller",
+    "PartwiseController",
+    "Proposal",
+    "StartableController",
+    "changed_parts",
+    "restore",
+]
 
 WHOLE = "whole"
 """The name of the one part of a controller that has no `changes`, which is its whole state."""
@@ -54,6 +63,18 @@ class Controller(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict` in a controller made with the same options: the same next proposal follows."""
+
+
+@runtime_checkable
+class StartableController(Controller, Protocol):
+    """A controller that can be given architectures to start from, and learns from their rewards as from its own."""
+
+    def propose(self, tokens: Sequence[int]) -> Proposal:
+        """A proposal of ``tokens`` in place of what `ask` would draw; counted, open and told as any other.
+
+        Raises:
+            InputError: tokens that do not fit the space.
+        """
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ import copy
 import itertools
 import statistics
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,13 @@ class Evolution:
         draws: Iterator[Architecture] = (self.space.sample(self._rng) for _ in range(UNIFORM_DRAWS))
         if self._asked >= self.population and self._alive:
             draws = itertools.chain(self._children(), draws)
-        architecture = self._seen.first_unseen(draws)
+        return self._proposal(self._seen.first_unseen(draws))
+
+    def propose(self, tokens: Sequence[int]) -> Proposal:
+        """See `StartableController`: one of the first ``population`` proposals, in place of a uniform draw."""
+        return self._proposal(self._seen.first_unseen([self.space.architecture(tokens)]))
+
+    def _proposal(self, architecture: Architecture) -> Proposal:
         self._asked += 1
         self._log.mark("asked", "generator", self._seen.last_part)
         return Proposal(self._asked - 1, architecture.tokens)

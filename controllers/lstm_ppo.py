@@ -6,7 +6,8 @@ PPO", Huang et al. 2022.
 """
 
 import copy
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -102,9 +103,17 @@ class LstmPpo:
     def ask(self) -> Proposal:
         """A draw from the policy; two calls may draw the same sequence."""
         tokens, log_probs = self.policy.sample(self._generator)
-        proposal = Proposal(self._asked, tokens, float(log_probs.sum()))
+        return self._proposal(tokens, tuple(log_probs.tolist()))
+
+    def propose(self, tokens: Sequence[int]) -> Proposal:
+        """See `StartableController`: a rollout with the tokens' log-probabilities under the policy as it is."""
+        tokens = self.space.validate(tokens)
+        return self._proposal(tokens, self._log_probs_now(tokens))
+
+    def _proposal(self, tokens: tuple[int, ...], log_probs: tuple[float, ...]) -> Proposal:
+        proposal = Proposal(self._asked, tokens, math.fsum(log_probs))
         self._asked += 1
-        self._open[proposal.id] = tuple(log_probs.tolist())
+        self._open[proposal.id] = log_probs
         self._log.mark("generator", "asked")
         return proposal
 
@@ -130,7 +139,7 @@ class LstmPpo:
 
     @torch.no_grad()
     def _log_probs_now(self, tokens: tuple[int, ...]) -> tuple[float, ...]:
-        """For a proposal of the former format, which did not keep its tokens' log-probabilities: the policy's now."""
+        """The tokens' log-probabilities under the policy as it is."""
         sequence = torch.tensor([tokens])
         return tuple(self.policy(sequence)[0].log_prob(sequence)[0].tolist())
 

@@ -1,6 +1,7 @@
 """Random search: uniform and without repetition, the baseline that every other controller has to beat."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from controllers.base import Proposal
 from controllers.checks import check_state
 from controllers.novelty import UNIFORM_DRAWS, SeenKeys
 from controllers.parts import PartLog
-from search_spaces import SearchSpace
+from search_spaces import Architecture, SearchSpace
 
 __all__ = ["RandomSearch"]
 
@@ -32,7 +33,13 @@ class RandomSearch:
     def ask(self) -> Proposal:
         """A uniform draw among the networks not yet proposed."""
         draws = (self.space.sample(self._rng) for _ in range(UNIFORM_DRAWS))
-        architecture = self._seen.first_unseen(draws)
+        return self._proposal(self._seen.first_unseen(draws))
+
+    def propose(self, tokens: Sequence[int]) -> Proposal:
+        """See `StartableController`; what is given is not drawn again."""
+        return self._proposal(self._seen.first_unseen([self.space.architecture(tokens)]))
+
+    def _proposal(self, architecture: Architecture) -> Proposal:
         self._asked += 1
         self._log.mark("asked", "generator", self._seen.last_part)
         return Proposal(self._asked - 1, architecture.tokens)

@@ -32,6 +32,7 @@ class Family:
             and names that the proxy task scores itself (`proxy_tasks.ProxyTask.score_reference`). Those that a search's
             task does not take (`ProxyTask.takes`) are left out of it.
         options: the settings of a search, and flags of a promotion, that no other family takes, such as ``"static"``.
+        backbone: the backbone of searches on real data under ``demo``, where its weights are installed.
         samples: ``"module:function"``; gives images of a dataset to compare two runtimes on, as
             `proxy_tasks.fcos.samples.samples` does. Without it networks are not exported to ONNX.
         graphs: ``"module:function"``; gives a network's ONNX graphs, a list of `experiments.graphs.Graph`.
@@ -49,6 +50,7 @@ class Family:
     measure: str = ""
     references: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    backbone: str | None = None
     samples: str | None = None
     graphs: str | None = None
     diagram: str | None = None

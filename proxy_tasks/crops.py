@@ -1,9 +1,10 @@
 """Fixed crops: every image once resized and cropped, by the seed, and kept with its boxes.
 
-The proxy task never augments, so that features can be cached (thesis 7.4.1: short side 384, crops of 384 x 384).
+The published proxy task never augments, so that features can be cached (thesis 7.4.1: short side 384, crops of
+384 x 384). Mirror images are a fixed augmentation: they are cached beside what they mirror.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from proxy_tasks.cache import cache_key
 from proxy_tasks.data import DetectionDataset
 from proxy_tasks.rows import CachedRows, Site, batched
 
-__all__ = ["Crops", "crop_image"]
+__all__ = ["CropRows", "Crops", "MirroredBeside", "crop_image", "mirrored_boxes"]
 
 MINIMUM_SIDE = 2.0  # pixels; what is left of a box after cropping must be this wide and high to count
 OBJECTS = ("boxes", "labels", "iscrowd", "difficult")  # arrays of one row an object, the others have one an image
@@ -44,6 +45,21 @@ def crop_image(
     boxes = F.clamp_bounding_boxes(F.crop(F.resize(boxes, size), top, left, crop, crop)).as_subclass(Tensor)
     seen = (boxes[:, 2:] - boxes[:, :2]).amin(dim=1) >= MINIMUM_SIDE if len(boxes) else torch.zeros(0, dtype=torch.bool)
     return image, {name: (boxes.float() if name == "boxes" else target[name])[seen] for name in OBJECTS}
+
+
+class CropRows(Protocol):
+    """Crops by number."""
+
+    key: str
+    """Stands for all that they depend on."""
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """(B, 3, crop, crop) uint8 on the CPU, channels last in memory."""
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """``boxes`` (n, 4) float32 pixels of the crop; ``labels``, ``iscrowd`` and ``difficult`` (n,) int64."""
 
 
 class Crops(CachedRows):
@@ -79,3 +95,48 @@ class Crops(CachedRows):
         """``boxes`` (n, 4) float32 pixels of the crop; ``labels``, ``iscrowd`` and ``difficult`` (n,) int64."""
         objects = slice(*self._offsets[index : index + 2])
         return {name: torch.from_numpy(self[name][objects].copy()) for name in OBJECTS}
+
+
+class MirroredBeside:
+    """Crops, and after them the mirror images, left to right, of some.
+
+    Args:
+        crops: keep their numbers.
+        chosen: numbers of those whose mirror images follow, in this order.
+    """
+
+    def __init__(self, crops: Crops, chosen: np.ndarray):
+        self._crops, self._chosen = crops, chosen
+        self.key = cache_key(crops=crops.key, mirrored=chosen.tolist())
+
+    def __len__(self) -> int:
+        return len(self._crops) + len(self._chosen)
+
+    @property
+    def mirrored(self) -> np.ndarray:
+        """The numbers of the mirror images."""
+        return np.arange(len(self._crops), len(self))
+
+    def _original(self, indices: np.ndarray) -> np.ndarray:
+        """Of every number that of the crop which is, or is mirrored as, this one."""
+        mirrored = np.maximum(indices - len(self._crops), 0)
+        return np.where(indices < len(self._crops), indices, self._chosen[mirrored])
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """See `CropRows`."""
+        images, turned = self._crops.images(self._original(indices)), torch.from_numpy(indices >= len(self._crops))
+        return images.where(~turned[:, None, None, None], images.flip(-1))
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """See `CropRows`."""
+        target = self._crops.target(int(self._original(np.array(index))))
+        return (
+            {**target, "boxes": mirrored_boxes(target["boxes"], self._crops.crop)}
+            if index >= len(self._crops)
+            else target
+        )
+
+
+def mirrored_boxes(boxes: Tensor, width: int) -> Tensor:
+    """Boxes (..., 4) in an image of this width, in pixels, as they lie in its mirror image, left to right."""
+    return torch.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], dim=-1)

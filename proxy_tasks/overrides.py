@@ -12,14 +12,15 @@ from search_spaces import InputError
 __all__ = ["overridden", "require"]
 
 Settings = TypeVar("Settings")
+_TRUTH = {"true": True, "false": False}
 
 
 def overridden(settings: Settings, values: Mapping[str, Any], whose: str) -> Settings:
-    """``settings``, a dataclass of numbers and texts, with ``values`` instead of its own.
+    """``settings``, a dataclass of numbers, texts and truth values, with ``values`` instead of its own.
 
     Args:
-        settings: a dataclass whose annotations give the types: a number, a text, or one of the two or None.
-        values: the new values by name; a text is read as a number where a number is needed.
+        settings: a dataclass whose annotations give the types: a number, a text, a truth value, or one of them or None.
+        values: the new values by name; a text is read as a number, or as ``true`` or ``false``, where one is needed.
         whose: what the settings belong to, for messages: ``"the FCOS proxy task"``.
 
     Raises:
@@ -40,13 +41,16 @@ def overridden(settings: Settings, values: Mapping[str, Any], whose: str) -> Set
 
 def _typed(name: str, value: Any, kind: type) -> Any:
     try:
+        if kind is bool:
+            return _TRUTH[str(value).lower()]
         if kind is not str and (isinstance(value, bool) or not math.isfinite(float(value))):
             raise ValueError(value)
         if kind is int and float(value) != int(float(value)):
             raise ValueError(value)
         return int(float(value)) if kind is int else kind(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"setting {name!r} takes a value of type {kind.__name__}, got {value!r}") from error
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
+        expected = "true or false" if kind is bool else f"a value of type {kind.__name__}"
+        raise InputError(f"setting {name!r} takes {expected}, got {value!r}") from error
 
 
 def require(settings: object, positive: Iterable[str] = (), not_negative: Iterable[str] = ()) -> None:

@@ -122,8 +122,8 @@ def train_averaged(
     schedule: Schedule,
     decay: float,
     loss_of: Callable[[np.ndarray], Tensor],
-) -> nn.Module:
-    """Trains with Adam and gives the Polyak average, in evaluation mode (thesis 7.4.1).
+) -> Iterator[tuple[int, nn.Module]]:
+    """Trains with Adam; yields the Polyak average, in evaluation mode, halfway and at the end (thesis 7.4.1).
 
     The average runs over weights and batch-norm statistics alike and lives beside the trained weights, so evaluating it
     does not disturb training.
@@ -135,23 +135,27 @@ def train_averaged(
         decay: the decay of the average at every step, at least 0 and below 1.
         loss_of: the loss of a batch of indices, by ``model``.
 
+    Yields:
+        The number of steps done, and the average as it stands then; it goes on to change when the training goes on.
+
     Raises:
         Diverged: the loss is not finite.
     """
     model.train()
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    averaged: nn.Module = average.module.eval()
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, foreach=True)
-    losses = []
+    losses: list[Tensor] = []
     for batch in schedule.batches(indices):
         loss = loss_of(batch)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         average.update_parameters(model)
-        losses.append(loss.detach())  # looked at once, after the last step, so that no step waits for its value
-    check_losses(losses, len(losses))
-    averaged: nn.Module = average.module
-    return averaged.eval()
+        losses.append(loss.detach())  # looked at twice, so that no step waits for its value
+        if (done := len(losses)) in (schedule.steps // 2, schedule.steps):
+            check_losses(losses, schedule.steps)
+            yield done, averaged
 
 
 class LossSums(Protocol):

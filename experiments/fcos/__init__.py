@@ -6,15 +6,19 @@ __all__ = ["FAMILY"]
 
 FAMILY = Family(
     name="fcos",
-    spaces=("fcos_decoder", "fcos_fpn", "fcos_head", "fcos_decoder_c2", "fcos_fpn_c2", "fpn_fcos"),
+    spaces=(
+        *("fcos_decoder", "fcos_fpn", "fcos_head", "fcos_decoder_c2", "fcos_fpn_c2", "fpn_fcos"),
+        *("fcos_decoder_unconsumed", "fcos_fpn_unconsumed", "fcos_decoder_c2_unconsumed", "fcos_fpn_c2_unconsumed"),
+    ),
     trials={  # FPN and head of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1
         "demo": {2: (30, 15), 1: (30,)},
         "paper": {2: (2800, 600), 1: (2000,)},
     },
     reward="loss",  # thesis eq. 7.2
     metric="COCO AP",
+    backbone="efficientnet_lite0",
     measure="ap",
-    references=("fpn_fcos", "nas_fcos", "nas_fcos_fpn", "nas_fcos_head"),
+    references=("fpn_fcos", "nas_fcos"),
     samples="proxy_tasks.fcos.samples:samples",
     graphs="experiments.fcos.graphs:graphs",
     diagram="search_spaces.fcos.diagram:diagram",

@@ -12,6 +12,7 @@ FAMILY = Family(
     measure="score",
     references=("static", "previous_labels"),
     options=("static",),
+    backbone="efficientnet_lite0",
     samples="proxy_tasks.video.samples:samples",
     graphs="experiments.video.graphs:graphs",
     diagram="search_spaces.video.diagram:diagram",

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.overrides import require
 from search_spaces import InputError
 
@@ -82,7 +82,7 @@ class StaticRecipe(_Images):
             ("epochs", "encoder_learning_rate", "decoder_learning_rate", "poly_power", "width"),
             ("momentum", "weight_decay", "auxiliary_weight"),
         )
-        _require_known(self.backbone)
+        channels_of_backbone(self.backbone)  # refuses an unknown name
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class VideoRecipe(_Images):
         if self.width is not None:
             require(self, ("width",))
         if self.backbone is not None:
-            _require_known(self.backbone)
+            channels_of_backbone(self.backbone)  # refuses an unknown name
 
     def around(self, backbone: str | None = None, width: int | None = None) -> "VideoRecipe":
         """This recipe with the backbone and width of the static network that is trained on, so that none is left open.
@@ -143,11 +143,6 @@ class VideoRecipe(_Images):
                 )
         sizes = {"backbone": self.backbone or backbone or BACKBONE, "width": self.width or width or WIDTH}
         return dataclasses.replace(self, **sizes)  # type: ignore[arg-type]
-
-
-def _require_known(backbone: str) -> None:
-    if backbone not in BACKBONES:
-        raise InputError(f"there is no backbone {backbone!r}; known: {', '.join(BACKBONES)}")
 
 
 Recipe = StaticRecipe | VideoRecipe

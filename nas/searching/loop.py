@@ -9,11 +9,11 @@ A failure *for the moment* (`Outcome.transient`) is not remembered of the networ
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from controllers.base import Controller, Proposal, changed_parts, restore
+from controllers.base import Controller, Proposal, StartableController, changed_parts, restore
 from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
@@ -55,6 +55,7 @@ class SearchLoop(TrialLoop):
         stopping: when trials are stopped early; None is never.
         limits: how long the search and a trial may take.
         isolated: as for `TrialLoop`.
+        start: the stage's first proposals; others than none only for a `StartableController`.
     """
 
     def __init__(
@@ -67,10 +68,12 @@ class SearchLoop(TrialLoop):
         stopping: StoppingRule | None = None,
         limits: Limits = NO_LIMITS,
         isolated: bool = False,
+        start: Sequence[Architecture] = (),
     ):
         super().__init__(limits, isolated)
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
+        self._start = start
         self._known: dict[str, tuple[int, Outcome]] = {}
         self._in_flight: dict[str, list[Proposed]] = {}  # the trials that wait for each key under evaluation
         self._pending: deque[Proposed] = deque()  # recorded as running, and not in flight
@@ -136,7 +139,7 @@ class SearchLoop(TrialLoop):
     def _propose(self) -> Proposed | None:
         if self._count >= self._trials:
             return None
-        proposal = self._controller.ask()
+        proposal = self._next_proposal()
         architecture = self._controller.space.architecture(proposal.tokens)
         number = self._store.record_proposal(
             self._stage,
@@ -148,6 +151,12 @@ class SearchLoop(TrialLoop):
         )
         self._count += 1
         return Proposed(id=number, subject=architecture, proposal=proposal)
+
+    def _next_proposal(self) -> Proposal:
+        if self._count >= len(self._start):
+            return self._controller.ask()
+        assert isinstance(self._controller, StartableController), "only such a controller is given a start"
+        return self._controller.propose(self._start[self._count].tokens)
 
     def _record_attempts(self, trial: Proposed, attempts: int) -> None:
         self._store.record_attempts(trial.id, attempts)

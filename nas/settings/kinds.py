@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from search_spaces.space import Architecture
+
 __all__ = [
     "CONFIRM",
     "FLAG",
@@ -14,10 +16,12 @@ __all__ = [
     "MODULES",
     "PATH",
     "SECONDS",
+    "STARTS",
     "TEXT",
     "TRIALS",
     "WEIGHTS",
     "Kind",
+    "as_start",
     "one_of",
     "whole",
 ]
@@ -68,6 +72,27 @@ def _modules_value(value: Any) -> tuple[str, ...]:
     if not all(isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in names):
         raise ValueError
     return tuple(names)
+
+
+def _start_value(value: Any) -> tuple[Any, ...]:
+    items = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [value]
+    return tuple(_start_item(item) for item in items)
+
+
+def as_start(origin: str, architecture: Architecture) -> dict[str, Any]:
+    """An architecture as the setting ``start_from`` keeps it: by the names of its choices, and where it is from."""
+    space = architecture.space
+    return {"from": origin, "space": space.name, "task": space.proxy_task, "choices": architecture.named}
+
+
+def _start_item(item: Any) -> Any:
+    if isinstance(item, Architecture):
+        return as_start("an architecture", item)
+    if not isinstance(item, dict):
+        return _text_value(item)
+    if item.keys() != {"from", "space", "task", "choices"} or not isinstance(item["choices"], dict):
+        raise ValueError
+    return item
 
 
 def _positive_value(value: Any) -> float:
@@ -124,6 +149,7 @@ WEIGHTS = Kind("default, none or a file", _weights_value, is_text=True)
 TRIALS = Kind("a whole number of at least 1, or one a stage as in 30,15", _trials_value, is_text=True)
 CONFIRM = Kind("two whole numbers of at least 1, as in 5,3, or 0", _confirm_value, is_text=True)
 MODULES = Kind("module names, as in mine,yours", _modules_value, is_text=True)
+STARTS = Kind("names, architecture files or runs, as in nas_fcos_head,runs/mine", _start_value, is_text=True)
 GPUS = Kind("a number of GPUs: 0, a fraction below 1 or a whole number", _gpus_value)
 HOURS = Kind("a number of hours above 0", _positive_value)
 SECONDS = Kind("a number of seconds above 0", _positive_value)

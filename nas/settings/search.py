@@ -15,6 +15,7 @@ from nas.settings.kinds import (
     MODULES,
     PATH,
     SECONDS,
+    STARTS,
     TEXT,
     TRIALS,
     WEIGHTS,
@@ -54,9 +55,15 @@ class Searched:
 
     space: str = _setting("fcos_decoder", TEXT, "search space, by name or as MODULE:ATTRIBUTE", "SPACE")
     data: str | None = _setting(None, PATH, "data set (layout recognised); the built-in shapes without it", "PATH")
-    controller: str = _setting("lstm-ppo", TEXT, "lstm-ppo, evolution, random or MODULE:CLASS", "NAME")
+    controller: str = _setting("lstm-ppo", TEXT, "lstm-ppo, evolution, random, optuna:NAME or MODULE:CLASS", "NAME")
     controller_options: dict[str, Any] = field(
         default_factory=dict, metadata=_about(MAPPING, "options of the controller", flag=None)
+    )
+    start_from: tuple[Any, ...] = _setting(
+        (),
+        STARTS,
+        "propose these architectures first: published names, architecture files, runs (the five best of each)",
+        "NAME|FILE|RUN[,...]",
     )
     reward: str | None = _setting(
         None,
@@ -77,7 +84,7 @@ class Searched:
         "demo|paper",
     )
     seed: int = _setting(0, whole(0), "of the controller, the data's split and the training", "N")
-    backbone: str | None = _setting(None, TEXT, "backbone, by name; by preset without it", "NAME")
+    backbone: str | None = _setting(None, TEXT, "backbone, or timm/NAME; by preset and data without it", "NAME")
     backbone_weights: str = _setting("default", WEIGHTS, "pretrained weights", "default|none|FILE")
     static: str | None = _setting(
         None,

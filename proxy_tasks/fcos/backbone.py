@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from proxy_tasks.backbones import make_backbone, state_hash
 from proxy_tasks.cache import cache_key
-from proxy_tasks.crops import Crops
+from proxy_tasks.crops import Crops, mirrored_boxes
 from proxy_tasks.fcos.decoders import DecoderSizes
 from proxy_tasks.fcos.loss import fcos_loss_sums
 from proxy_tasks.fcos.settings import FCOSSettings
@@ -18,7 +18,7 @@ from proxy_tasks.training import Schedule, flips, train_one_cycle
 from proxy_tasks.weights import trained_once
 from search_spaces import Architecture
 
-__all__ = ["finetuned_backbone"]
+__all__ = ["finetune", "finetuned_backbone"]
 
 
 def finetuned_backbone(
@@ -39,13 +39,16 @@ def finetuned_backbone(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        body = make_backbone(settings.backbone, options.backbone_weights)
+        kept = options.kept_file("backbone")  # which needs no initial weights, installed or downloaded, any more
+        frozen = options.backbone_weights != "none"
+        body = make_backbone(settings.backbone, str(kept or options.backbone_weights), frozen)
     key = cache_key(
         crops=crops.key,
         backbone=settings.backbone,
         initial=state_hash(body),
         split=options.seed,
         width=settings.width,
+        interest=settings.interest,
         **{name: getattr(settings, name) for name in settings.__dataclass_fields__ if name.startswith("pretrain")},
     )
     schedule = Schedule(
@@ -56,13 +59,13 @@ def finetuned_backbone(
     def train() -> None:
         decoder = sizes.build(Architecture.of("fpn_fcos", ()), options.seed)
         with on_device(nn.Sequential(body, decoder), site.device) as detector:
-            _finetune(detector, crops, meta_train, schedule, settings.locations(site.device), site)
+            finetune(detector, crops, meta_train, schedule, settings.locations(site.device), site)
 
-    trained_once(options.cache_root, "backbones", key, body, train, options.kept_file("backbone"))
+    trained_once(options.cache_root, "backbones", key, body, train, kept)
     return body.to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _finetune(
+def finetune(
     detector: nn.Module, crops: Crops, indices: np.ndarray, schedule: Schedule, locations: Locations, site: Site
 ) -> None:
     """Trains a whole detector on the crops, with horizontal flips."""
@@ -79,8 +82,7 @@ def _finetune(
 
 def _flip(images: Tensor, boxes: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Mirrors the chosen images (B, 3, H, W) and their boxes (B, M, 4) left to right."""
-    width = images.shape[-1]
-    mirrored = torch.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], dim=-1)
+    mirrored = mirrored_boxes(boxes, images.shape[-1])
     return (
         torch.where(chosen[:, None, None, None], images.flip(-1), images),
         torch.where(chosen[:, None, None], mirrored, boxes),

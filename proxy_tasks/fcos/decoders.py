@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.fcos.detector import parse_width
 from proxy_tasks.images import padded
 from search_spaces import Architecture
@@ -44,14 +44,14 @@ class DecoderSizes:
         with torch.device("meta"):
             features = {
                 name: torch.empty(1, channels, side // stride, side // stride)
-                for (name, channels), stride in zip(BACKBONES[self.backbone].items(), STRIDES, strict=True)
+                for (name, channels), stride in zip(channels_of_backbone(self.backbone).items(), STRIDES, strict=True)
             }
             return count(self._build(architecture), features)
 
     def _build(self, architecture: Architecture) -> nn.Module:
         fpn_width, head_width = parse_width(self.width)
         decoder: nn.Module = architecture.build(
-            in_channels=BACKBONES[self.backbone],
+            in_channels=channels_of_backbone(self.backbone),
             num_classes=self.classes,
             fpn_width=fpn_width,
             head_width=head_width,

@@ -11,7 +11,7 @@ from proxy_tasks.fcos.targets import anchors_of, level_sizes
 from proxy_tasks.images import STRIDE
 from search_spaces import Architecture, InputError
 
-__all__ = ["Pyramid", "build_detector", "detections", "parse_width"]
+__all__ = ["SCORE_THRESHOLD", "Pyramid", "build_detector", "detections", "parse_width"]
 
 SCORE_THRESHOLD, NMS_THRESHOLD = 0.05, 0.6  # FCOS, sec. 4; as the authors of NAS-FCOS have them
 
@@ -55,7 +55,7 @@ def build_detector(
 
     Args:
         architecture: an architecture of any FCOS space.
-        backbone: one of ``proxy_tasks.backbones.BACKBONES``.
+        backbone: see `proxy_tasks.backbones.make_backbone`.
         backbone_weights: ``default``, ``none`` or a file.
         frozen: see `make_backbone`.
         num_classes: foreground classes; labels count from 0.
@@ -80,12 +80,15 @@ def build_detector(
     )
 
 
-def detections(outputs: dict[str, Tensor], crop: int) -> list[dict[str, Tensor]]:
+def detections(
+    outputs: dict[str, Tensor], crop: int, score_threshold: float = SCORE_THRESHOLD
+) -> list[dict[str, Tensor]]:
     """Boxes from a head's outputs on square crops, by torchvision's post-processing.
 
     Args:
         outputs: ``cls_logits`` (B, L, C), ``bbox_regression`` (B, L, 4), ``bbox_ctrness`` (B, L, 1).
         crop: pixels.
+        score_threshold: boxes of lower scores are left out.
 
     Returns:
         For each image ``boxes`` (n, 4) pixels, ``scores`` (n,), ``labels`` (n,).
@@ -93,7 +96,7 @@ def detections(outputs: dict[str, Tensor], crop: int) -> list[dict[str, Tensor]]
     classes = outputs["cls_logits"].shape[-1]
     stem = nn.Identity()
     stem.out_channels = 1  # type: ignore[assignment]
-    model = FCOS(stem, classes, head=nn.Identity(), score_thresh=SCORE_THRESHOLD, nms_thresh=NMS_THRESHOLD)
+    model = FCOS(stem, classes, head=nn.Identity(), score_thresh=score_threshold, nms_thresh=NMS_THRESHOLD)
     batch, levels = len(outputs["cls_logits"]), [side * side for side in level_sizes(crop)]
     anchors = anchors_of(crop).to(outputs["cls_logits"].device)
     split = {name: list(value.float().split(levels, dim=1)) for name, value in outputs.items()}

@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from proxy_tasks.crops import Crops
+from proxy_tasks.backbones import state_hash
+from proxy_tasks.crops import CropRows, Crops
 from proxy_tasks.data import DetectionDataset
 from proxy_tasks.fcos.targets import DenseTargets, Locations, assign, pad_boxes
-from proxy_tasks.features import FeatureCache
+from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork
+from proxy_tasks.rows import Site
 from search_spaces import InputError
 
-__all__ = ["Prepared", "Targets", "split", "targets_of"]
+__all__ = ["Prepared", "Targets", "backbone_features", "split", "targets_of"]
 
 META_TRAIN_SHARE = 4000 / 5715  # thesis 7.4.1
 DTYPES = {"labels": torch.int16, "distances": torch.float32, "centerness": torch.float32}
@@ -25,7 +27,8 @@ class Prepared:
     Args:
         data: the dataset's fingerprint.
         crops: the images of meta-train and meta-val.
-        meta_train: int64, numbers of crops.
+        rows: those crops and, behind them, the mirror images that are learned too; what `cache` has a row for.
+        meta_train: int64, numbers of rows.
         meta_val: int64, numbers of crops.
         body: the frozen backbone, on the CPU.
         backbone: hex digits of its weights.
@@ -34,24 +37,32 @@ class Prepared:
 
     data: str
     crops: Crops
+    rows: CropRows
     meta_train: np.ndarray
     meta_val: np.ndarray
     body: nn.Module
     backbone: str
-    cache: FeatureCache
+    cache: CachedFeatures
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Computes the dense targets that a feature cache keeps beside the features; they depend on the crops alone.
+    """Computes the dense targets that a feature cache keeps beside the features.
 
     Args:
         crops: the crops, which hold the boxes.
         locations: where the pyramid looks on a crop, on the device where targets are computed.
+        interest: the scale of the sizes of interest that ``locations`` have.
     """
 
-    crops: Crops
+    crops: CropRows
     locations: Locations
+    interest: float
+
+    @property
+    def key_parts(self) -> dict[str, str]:
+        """All that they depend on beside the crops."""
+        return {"interest": str(self.interest)}
 
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor]:
         """The arrays of some crops as they are stored."""
@@ -60,10 +71,18 @@ class Targets:
         return {name: getattr(dense, name).to(dtype) for name, dtype in DTYPES.items()}
 
 
-def targets_of(cache: FeatureCache, indices: np.ndarray) -> DenseTargets:
+def targets_of(cache: CachedFeatures, indices: np.ndarray) -> DenseTargets:
     """The dense targets of some crops, as `Targets` left them in the cache."""
     labels, distances, centerness = (cache.rows(name, indices) for name in DTYPES)
     return DenseTargets(labels.long(), distances, centerness)
+
+
+def backbone_features(
+    names: tuple[str, ...], rows: CropRows, body: nn.Module, site: Site, targets: Targets | None = None
+) -> FeatureCache:
+    """Maps of the frozen backbone for every row, beside them the targets where any are given."""
+    network = FrozenNetwork(lambda: body, names, {"backbone": state_hash(body)})
+    return FeatureCache(rows, network, targets, site)
 
 
 def split(dataset: DetectionDataset, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from proxy_tasks.backbones import state_hash
-from proxy_tasks.crops import Crops
+from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.data import DetectionDataset, open_dataset
 from proxy_tasks.fcos.average_precision import coco_ap
 from proxy_tasks.fcos.backbone import finetuned_backbone
 from proxy_tasks.fcos.decoders import DecoderSizes
-from proxy_tasks.fcos.detector import detections
+from proxy_tasks.fcos.detector import SCORE_THRESHOLD, detections
 from proxy_tasks.fcos.loss import FCOSLossSums, fcos_loss_sums
-from proxy_tasks.fcos.preparing import Prepared, Targets, split, targets_of
+from proxy_tasks.fcos.preparing import Prepared, Targets, backbone_features, split, targets_of
 from proxy_tasks.fcos.settings import fcos_settings
 from proxy_tasks.fcos.targets import Locations
-from proxy_tasks.features import FeatureCache, FrozenNetwork
+from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork, Joined
 from proxy_tasks.rows import Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.training import Schedule, in_parts, mean_loss, train_averaged
@@ -58,13 +58,15 @@ class FCOSTask(ProxyTask):
         self.space, self.options = space, options
         self.settings = fcos_settings(options.preset, options.backbone, options.overrides)
         self.head_only = space.name == "fcos_head"
+        fpn_only = {choice.name.partition(".")[0] for choice in space.choices} == {"fpn"}
+        self.width = self.settings.fpn_search_width if fpn_only else self.settings.width
         self.fpn = (previous or Architecture.of("fpn_fcos", ())) if self.head_only else None
         self.device = torch.device(options.device)
         self._prepared: Prepared | None = None
 
     def sizes(self) -> dict[str, Any]:
         """Backbone, and the widths of FPN and head."""
-        return {"backbone": self.settings.backbone, "width": self.settings.width}
+        return {"backbone": self.settings.backbone, "width": self.width}
 
     def kept(self) -> dict[str, nn.Module]:
         """The fine-tuned backbone, so that a search goes on with it wherever the cache is."""
@@ -86,8 +88,12 @@ class FCOSTask(ProxyTask):
         crops = Crops(dataset, settings.crop, options.seed, site)
         body = finetuned_backbone(crops, meta_train, settings, options, site)
         backbone = state_hash(body)
-        cache = self._features(crops, body, backbone, site)
-        prepared = Prepared(dataset.fingerprint, crops, meta_train, meta_val, body, backbone, cache)
+        rows: CropRows = crops
+        if settings.mirrored:
+            rows = MirroredBeside(crops, meta_train)
+            meta_train = np.concatenate([meta_train, rows.mirrored])
+        cache = self._features(rows, body, site)
+        prepared = Prepared(dataset.fingerprint, crops, rows, meta_train, meta_val, body, backbone, cache)
         if self.fpn is not None:
             prepared = replace(prepared, cache=self._prefetched(self.fpn, prepared, site))
         self._prepared = prepared
@@ -114,7 +120,7 @@ class FCOSTask(ProxyTask):
         return {"data": prepared.data, "backbone": prepared.backbone, "features": prepared.cache.key}
 
     def evaluate(self, architecture: Architecture, seed: int | None = None) -> Iterator[Interim | Score]:
-        """Trains the decoder on meta-train and scores its Polyak average on meta-val.
+        """Trains the decoder on meta-train and scores its Polyak average on meta-val, halfway and at the end.
 
         The metrics are ``loss`` and its terms, ``params`` and ``macs`` of the decoder at the crop's size, and with
         ``reward="metric"`` or ``all_metrics`` COCO ``ap``, ``ap50``, ``ap75``.
@@ -123,63 +129,75 @@ class FCOSTask(ProxyTask):
             architecture: an architecture of any FCOS space (of ``fcos_head`` where heads alone are searched).
             seed: draws the initial weights and the batches; None is the search's, the same for every architecture.
         """
-        prepared = self.prepared
+        prepared, steps = self.prepared, self.settings.iterations
         complexity = self.complexity(architecture)
-        model = self.train(architecture, self.options.seed if seed is None else seed)
-        metrics = self.losses(model, prepared.cache, prepared.meta_val)
-        reward = -metrics["loss"]
-        if self.options.reward == "metric" or self.options.all_metrics:
-            metrics |= self.average_precision(model, prepared.crops, prepared.cache, prepared.meta_val)
-        if self.options.reward == "metric":
-            reward = metrics["ap"]
-        yield Score(reward, metrics | complexity)
+        cache = self._cache_of(architecture)
+        for step, model in self.training(architecture, self.options.seed if seed is None else seed, cache):
+            metrics = self.losses(model, cache, prepared.meta_val)
+            if self.options.reward == "metric" or (self.options.all_metrics and step == steps):
+                metrics |= self.average_precision(model, prepared.crops, cache, prepared.meta_val)
+            reward = metrics["ap"] if self.options.reward == "metric" else -metrics["loss"]
+            metrics |= complexity
+            yield Score(reward, metrics) if step == steps else Interim(step, steps, reward, metrics)
 
     def takes(self, architecture: Architecture) -> bool:
-        """Whether the cached maps are all that the architecture takes, and its head alone where heads are searched."""
-        if self.head_only:
-            return architecture.space.name in (self.space.name, "fpn_fcos")
-        return set(_backbone_maps(architecture.space)) <= set(_backbone_maps(self.space))
+        """Any FCOS architecture; where heads are searched only those whose head says all: see `ProxyTask`."""
+        return not self.head_only or architecture.space.name in (self.space.name, "fpn_fcos")
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:
         """``params`` and ``macs`` of the whole decoder for one crop, the FPN's included where heads are searched."""
         if self.fpn is not None and len(self.fpn.space):  # the searched FPN that the head is for
             architecture = join(self.fpn, architecture)
-        counted = self._sizes(self.prepared).complexity(architecture)
+        counted = self._sizes(self.prepared.crops).complexity(architecture)
         return {"params": float(counted.params), "macs": float(counted.macs)}
 
-    def train(self, architecture: Architecture, seed: int, cache: FeatureCache | None = None) -> nn.Module:
-        """The Polyak average of a decoder trained on meta-train, in evaluation mode; heads alone take P3..P7.
+    def training(
+        self, architecture: Architecture, seed: int, cache: CachedFeatures | None = None
+    ) -> Iterator[tuple[int, nn.Module]]:
+        """Trains a decoder on meta-train; yields the step and the Polyak average, halfway and at the end.
+
+        The average is in evaluation mode; where heads alone are searched it takes P3..P7.
 
         Args:
             architecture: as in `evaluate`.
             seed: draws the initial weights and the batches.
             cache: the cache of features and targets to train on; None is the task's own.
         """
-        prepared = self.prepared if cache is None else replace(self.prepared, cache=cache)
-        decoder = self._sizes(prepared).build(architecture, seed)
+        decoder = self._sizes(self.prepared.crops).build(architecture, seed)
         model: nn.Module = _HeadOnly(decoder.get_submodule("head")) if self.head_only else decoder
-        return self._trained(model, seed, prepared)
+        cache = self._cache_of(architecture) if cache is None else cache
+        return self._training(model, seed, self.prepared.meta_train, cache)
 
-    def losses(self, model: nn.Module, cache: FeatureCache, indices: np.ndarray) -> dict[str, float]:
+    def train(self, architecture: Architecture, seed: int, cache: CachedFeatures | None = None) -> nn.Module:
+        """What `training` ends with."""
+        *_, (_, model) = self.training(architecture, seed, cache)
+        return model
+
+    def losses(self, model: nn.Module, cache: CachedFeatures, indices: np.ndarray) -> dict[str, float]:
         """``loss`` and its terms on some crops, of a model that maps the cache's features to head outputs."""
         return mean_loss(self._loss_sums(model.eval(), cache), indices, self.settings.batch_size)
 
     @torch.inference_mode()
     def average_precision(
-        self, model: nn.Module, crops: Crops, cache: FeatureCache, indices: np.ndarray
+        self,
+        model: nn.Module,
+        crops: Crops,
+        cache: CachedFeatures,
+        indices: np.ndarray,
+        threshold: float = SCORE_THRESHOLD,
     ) -> dict[str, float]:
-        """COCO AP on some crops, of a model that maps the cache's features to head outputs."""
+        """COCO AP on some crops, of a model that maps the cache's features to head outputs; see `detections`."""
         found: list[dict[str, Tensor]] = []
         for part in in_parts(indices, self.settings.batch_size):
-            found += detections(model(cache.features(part)), self.settings.crop)
+            found += detections(model(cache.features(part)), self.settings.crop, threshold)
         return coco_ap(found, [crops.target(int(i)) for i in indices], len(crops.classes))
 
-    def held_out(self, progress: Progress) -> tuple[Crops, FeatureCache]:
+    def held_out(self, progress: Progress) -> tuple[Crops, CachedFeatures]:
         """Crops and backbone features of the data's test subset, which no search sees."""
         options, prepared, site = self.options, self.prepared, self._site(progress)
         dataset = open_dataset(options.data, "test", skip_bad_boxes=options.skip_bad_boxes)
         crops = Crops(dataset, self.settings.crop, options.seed, site, "cropping the test images")
-        return crops, self._features(crops, prepared.body, prepared.backbone, site)
+        return crops, self._features(crops, prepared.body, site)
 
     @cached_property
     def locations(self) -> Locations:
@@ -189,29 +207,43 @@ class FCOSTask(ProxyTask):
     def _site(self, progress: Progress) -> Site:
         return Site(self.options.cache_root, self.device, progress)
 
-    def _sizes(self, prepared: Prepared) -> DecoderSizes:
-        settings = self.settings
-        return DecoderSizes(settings.backbone, len(prepared.crops.classes), settings.width, settings.crop)
+    def _sizes(self, crops: Crops) -> DecoderSizes:
+        return DecoderSizes(self.settings.backbone, len(crops.classes), self.width, self.settings.crop)
 
-    def _trained(self, model: nn.Module, seed: int, prepared: Prepared) -> nn.Module:
+    def _training(
+        self, model: nn.Module, seed: int, meta_train: np.ndarray, cache: CachedFeatures
+    ) -> Iterator[tuple[int, nn.Module]]:
         settings, model = self.settings, model.to(self.device).to(memory_format=torch.channels_last)
-        sums = self._loss_sums(model, prepared.cache)
+        sums = self._loss_sums(model, cache)
         schedule = Schedule(settings.batch_size, settings.iterations, settings.learning_rate, seed)
-        return train_averaged(
-            model, prepared.meta_train, schedule, settings.polyak_decay, lambda batch: sums(batch).total()
-        )
+        return train_averaged(model, meta_train, schedule, settings.polyak_decay, lambda batch: sums(batch).total())
 
-    def _loss_sums(self, model: nn.Module, cache: FeatureCache) -> Callable[[np.ndarray], FCOSLossSums]:
+    def _loss_sums(self, model: nn.Module, cache: CachedFeatures) -> Callable[[np.ndarray], FCOSLossSums]:
         """The summed losses of a batch of crops."""
         return lambda batch: fcos_loss_sums(
-            model(cache.features(batch)), targets_of(cache, batch), self.locations.sizes
+            model(cache.features(batch)), targets_of(cache, batch), self.locations.sizes, self.settings.regression
         )
 
-    def _features(self, crops: Crops, body: nn.Module, backbone: str, site: Site) -> FeatureCache:
-        """C3..C5, and C2, which is larger than all of them, only where a choice of the space names it."""
-        maps = _backbone_maps(self.space if self.fpn is None else self.fpn.space)
-        network = FrozenNetwork(lambda: body, maps, {"backbone": backbone})
-        return FeatureCache(crops, network, Targets(crops, self.locations), site)
+    def _cache_of(self, architecture: Architecture) -> CachedFeatures:
+        """The task's own, with C2 where this architecture takes it, though the searched space does not."""
+        cache = self.prepared.cache
+        missing = takes_c2(architecture.space) and "C2" not in cache.names
+        return self._with_c2 if missing and not self.head_only else cache
+
+    @cached_property
+    def _with_c2(self) -> CachedFeatures:
+        own, site = self.prepared.cache, self._site(lambda what, done, total: None)
+        return Joined(own, backbone_features(("C2",), self.prepared.rows, self.prepared.body, site))
+
+    def _features(self, rows: CropRows, body: nn.Module, site: Site) -> CachedFeatures:
+        """C3..C5 with targets, and C2, which is larger than all of them, only where a choice of the space names it."""
+        features = backbone_features(("C3", "C4", "C5"), rows, body, site, self._targets(rows))
+        if not takes_c2(self.space if self.fpn is None else self.fpn.space):
+            return features
+        return Joined(features, backbone_features(("C2",), rows, body, site))
+
+    def _targets(self, rows: CropRows) -> Targets:
+        return Targets(rows, self.locations, self.settings.interest)
 
     def _prefetched(self, architecture: Architecture, prepared: Prepared, site: Site) -> FeatureCache:
         """P3..P7 of an FPN trained, with the standard head, as a trial trains it."""
@@ -219,18 +251,20 @@ class FCOSTask(ProxyTask):
 
         def pyramid() -> nn.Module:
             trained(0, 1)
-            decoder = self._trained(self._sizes(prepared).build(architecture, seed), seed, prepared)
+            decoder = self._sizes(prepared.crops).build(architecture, seed)
+            for _, average in self._training(decoder, seed, prepared.meta_train, prepared.cache):
+                fpn = average.get_submodule("fpn")
             prepared.cache.release()
             trained(1, 1)
-            return nn.Sequential(prepared.body, decoder.get_submodule("fpn"))
+            return nn.Sequential(prepared.body, fpn)
 
         parts = {"backbone": prepared.backbone, "fpn": architecture.key, "split": str(seed)}
-        training = ("batch_size", "iterations", "learning_rate", "polyak_decay", "width")
+        training = ("batch_size", "iterations", "learning_rate", "polyak_decay", "width", "regression")
         parts |= {name: str(getattr(settings, name)) for name in training}
-        network, targets = FrozenNetwork(pyramid, LEVELS, parts), Targets(prepared.crops, self.locations)
-        return FeatureCache(prepared.crops, network, targets, site, "pre-fetching the FPN's outputs")
+        network, targets = FrozenNetwork(pyramid, LEVELS, parts), self._targets(prepared.rows)
+        return FeatureCache(prepared.rows, network, targets, site, "pre-fetching the FPN's outputs")
 
 
-def _backbone_maps(space: SearchSpace) -> tuple[str, ...]:
-    """The backbone's maps that the architectures of a space take."""
-    return ("C2",) * any("C2" in choice.options for choice in space.choices) + ("C3", "C4", "C5")
+def takes_c2(space: SearchSpace) -> bool:
+    """Whether a choice of the space may be the backbone's map C2."""
+    return any("C2" in choice.options for choice in space.choices)

@@ -130,7 +130,7 @@ def build_segmenter(
 
     Args:
         architecture: ``arch2``, or an architecture of a space of dynamic cells.
-        backbone: the encoder's name, one of ``proxy_tasks.backbones.BACKBONES``.
+        backbone: the encoder's name, see `proxy_tasks.backbones.make_backbone`.
         backbone_weights: the encoder's weights: ``default``, ``none`` or a file.
         num_classes: the number of classes.
         width: the channels of the decoder and of the cell.

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.overrides import overridden, require
 from search_spaces import InputError
 
@@ -67,8 +67,7 @@ def video_settings(preset: str, space: str, backbone: str | None, overrides: Map
     if backbone is not None:
         overrides = {"backbone": backbone, **overrides}
     settings = overridden(presets[preset], overrides, "the video proxy task")
-    if settings.backbone not in BACKBONES:
-        raise InputError(f"there is no backbone {settings.backbone!r}; known: {', '.join(BACKBONES)}")
+    channels_of_backbone(settings.backbone)  # refuses an unknown name
     positive = ("batch_size", "epochs", "learning_rate", "width", "pretrain_batch_size", "pretrain_learning_rate")
     require(settings, positive, not_negative=("pretrain_iterations",))
     for name in ("long_side", "crop_height", "crop_width"):

@@ -32,7 +32,7 @@ class StaticNetwork:
     Args:
         network: arch2 with its encoder, trained and frozen, in evaluation mode.
         hash: hex digits of its weights.
-        backbone: the name of its encoder, one of `proxy_tasks.backbones.BACKBONES`.
+        backbone: the name of its encoder, see `proxy_tasks.backbones.make_backbone`.
         width: the channels of its decoder.
         classes: the number of classes.
     """
@@ -62,7 +62,8 @@ def static_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        weights = "none" if options.static else options.backbone_weights
+        kept = options.kept_file("static")
+        weights = "none" if options.static or kept else options.backbone_weights
         architecture = Architecture.of("arch2", ())
         network = build_segmenter(architecture, settings.backbone, weights, classes, settings.width)
     assert isinstance(network, StaticSegmenter)
@@ -88,7 +89,7 @@ def static_network(
             key,
             network,
             lambda: _train(network, frames, learned, settings, options, progress),
-            options.kept_file("static"),
+            kept,
         )
     network.eval().requires_grad_(False)
     return StaticNetwork(network, state_hash(network), settings.backbone, settings.width, classes)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from proxy_tasks.backbones import BACKBONES
+from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VideoDataset
 from proxy_tasks.rows import Site
@@ -187,7 +187,7 @@ class VideoTask(ProxyTask):
         """The cell with initial weights drawn from ``seed``, on the device, channels last."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            channels = BACKBONES[self.settings.backbone]
+            channels = channels_of_backbone(self.settings.backbone)
             cell: nn.Module = architecture.build(in_channels=channels, width=self.settings.width)
         return cell.to(self.device).to(memory_format=torch.channels_last)
 

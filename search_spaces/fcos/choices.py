@@ -1,10 +1,12 @@
 """The spaces of NAS-FCOS: the feature pyramid network (FPN), the head, and whole decoders made of both.
 
 An FPN is seven basic blocks over a growing pool of feature maps. Block t takes two maps of the pool, applies an
-operation to each, aggregates them and adds the result, ``b{t}``, to the pool. Blocks 5, 6 and 7 give P5, P4 and P3,
-resized to the sizes of C5, C4 and C3; what no block takes of blocks 1 … 4 is added to all three (thesis eq. 7.1). The
-pool of the text is C3 … C5, that of the published networks C2 … C5, and there every map of the pool has an adapter,
-whether a block takes it or not.
+operation to each, aggregates them and adds the result, ``b{t}``, to the pool. Three blocks give P5, P4 and P3, in this
+order, resized to the sizes of C5, C4 and C3; what no block takes of the others is added to all three (thesis eq. 7.1).
+Which three: by the text the last, 5, 6 and 7; by the authors' code the last three that no block takes (where there are
+fewer, those and the last of the rest). The published networks are the same by both rules. The pool of the text is
+C3 … C5, that of the published networks C2 … C5, and there every map of the pool has an adapter, whether a block takes
+it or not. So there are four spaces of FPNs.
 
 A head is six operations in sequence and the layer from which on the pyramid's levels share weights.
 
@@ -22,8 +24,12 @@ __all__ = [
     "BLOCKS",
     "FCOS_DECODER",
     "FCOS_DECODER_C2",
+    "FCOS_DECODER_C2_UNCONSUMED",
+    "FCOS_DECODER_UNCONSUMED",
     "FCOS_FPN",
     "FCOS_FPN_C2",
+    "FCOS_FPN_C2_UNCONSUMED",
+    "FCOS_FPN_UNCONSUMED",
     "FCOS_HEAD",
     "FPN_FCOS",
     "INNER",
@@ -31,6 +37,7 @@ __all__ = [
     "LEVELS",
     "fpn_canonical",
     "fpn_choices",
+    "fpn_outputs",
     "head_canonical",
     "head_choices",
     "join",
@@ -40,7 +47,8 @@ __all__ = [
 LEVELS = ("P3", "P4", "P5", "P6", "P7")
 """The maps of the pyramid, of strides 8 to 128, that an FPN gives and a head takes."""
 BLOCKS = 7
-INNER = 4  # blocks 1 … 4; the others are outputs
+INNER = 4  # blocks 1 … 4; the others are outputs by the text's rule
+UNCONSUMED = "_unconsumed"  # with which the names of the spaces end whose outputs follow the rule of the code
 LAYERS = 6
 Tokens = tuple[int, ...]
 
@@ -50,22 +58,42 @@ def fpn_choices(levels: tuple[str, ...]) -> tuple[Choice, ...]:
     return block_choices("fpn", "b", levels, BLOCKS, FPN_OPERATIONS, AGGREGATIONS)
 
 
-def fpn_canonical(levels: int, tokens: Tokens) -> Tokens:
+def fpn_outputs(architecture: Architecture) -> tuple[tuple[str, str, str], list[str]]:
+    """The blocks that give P3, P4 and P5 of an FPN, alone or in a decoder, and those that are added to all three."""
+    named = architecture.named
+    taken = {named[f"fpn.{i}.{x}"] for i in range(1, BLOCKS + 1) for x in ("x1", "x2")}
+    blocks = [f"b{i}" for i in range(1, BLOCKS + 1)]
+    free = [block for block in blocks if block not in taken]
+    outputs = blocks[INNER:]
+    if architecture.space.name.endswith(UNCONSUMED):
+        outputs = sorted(([block for block in blocks if block in taken] + free)[-3:])
+    p5, p4, p3 = outputs
+    return (p3, p4, p5), [block for block in free if block not in outputs]
+
+
+def fpn_canonical(levels: int, unconsumed: bool, tokens: Tokens) -> Tokens:
     """The least spelling of a network whose pool starts with ``levels`` maps.
 
     The (input, operation) pairs of a sum commute (a concatenation's do not: its grouped convolution tells them apart),
-    and blocks 1 … 4 may be numbered in any order that takes inputs before they are used.
+    and blocks 1 … 4 may be numbered in any order that takes inputs before they are used, where none of them is an
+    output: under the rule of the code (``unconsumed``), where no block takes block 5 or 6.
     """
-    return least_spelling(tokens, levels, INNER, [AGGREGATIONS.index("sum")])
+    taken = {token for i in range(0, len(tokens), 5) for token in tokens[i : i + 2]}
+    free = 0 if unconsumed and taken & {levels + INNER, levels + INNER + 1} else INNER
+    return least_spelling(tokens, levels, free, [AGGREGATIONS.index("sum")])
 
 
 def _fpn_space(name: str, levels: tuple[str, ...]) -> SearchSpace:
-    build, canonical = "search_spaces.fcos.decoder:build_searched_fpn", partial(fpn_canonical, len(levels))
-    return SearchSpace(name, fpn_choices(levels), build, canonical, proxy_task="fcos")
+    canonical = partial(fpn_canonical, len(levels), name.endswith(UNCONSUMED))
+    return SearchSpace(
+        name, fpn_choices(levels), "search_spaces.fcos.decoder:build_searched_fpn", canonical, proxy_task="fcos"
+    )
 
 
 FCOS_FPN = _fpn_space("fcos_fpn", ("C3", "C4", "C5"))
 FCOS_FPN_C2 = _fpn_space("fcos_fpn_c2", ("C2", "C3", "C4", "C5"))
+FCOS_FPN_UNCONSUMED = _fpn_space("fcos_fpn_unconsumed", ("C3", "C4", "C5"))
+FCOS_FPN_C2_UNCONSUMED = _fpn_space("fcos_fpn_c2_unconsumed", ("C2", "C3", "C4", "C5"))
 
 
 def head_choices() -> tuple[Choice, ...]:
@@ -96,7 +124,7 @@ def split(architecture: Architecture) -> tuple[Architecture, Architecture]:
     """
     fpn = _FPN_OF.get(architecture.space.name)
     if fpn is None:
-        raise InputError(f"only {' and '.join(_FPN_OF)} architectures can be split, got {architecture.space.name!r}")
+        raise InputError(f"architectures of {', '.join(_FPN_OF)} can be split, got one of {architecture.space.name!r}")
     tokens = architecture.tokens
     return fpn.architecture(tokens[: len(fpn)]), FCOS_HEAD.architecture(tokens[len(fpn) :])
 
@@ -111,7 +139,7 @@ def join(fpn: Architecture, head: Architecture) -> Architecture:
     if decoder is None or head.space.name != FCOS_HEAD.name:
         names, given = [space.name for space in _FPN_OF.values()], (fpn.space.name, head.space.name)
         raise InputError(
-            f"a decoder is joined of {' or '.join(names)} and {FCOS_HEAD.name}, got {given[0]!r} and {given[1]!r}"
+            f"a decoder is joined of one of {', '.join(names)} and {FCOS_HEAD.name}, got {given[0]!r} and {given[1]!r}"
         )
     return Architecture.of(decoder, fpn.tokens + head.tokens)
 
@@ -128,5 +156,12 @@ def _decoder_space(name: str, fpn: SearchSpace) -> SearchSpace:
 
 FCOS_DECODER = _decoder_space("fcos_decoder", FCOS_FPN)
 FCOS_DECODER_C2 = _decoder_space("fcos_decoder_c2", FCOS_FPN_C2)
+FCOS_DECODER_UNCONSUMED = _decoder_space("fcos_decoder_unconsumed", FCOS_FPN_UNCONSUMED)
+FCOS_DECODER_C2_UNCONSUMED = _decoder_space("fcos_decoder_c2_unconsumed", FCOS_FPN_C2_UNCONSUMED)
 FPN_FCOS = SearchSpace("fpn_fcos", (), "search_spaces.fcos.decoder:build_standard_decoder", proxy_task="fcos")
-_FPN_OF = {FCOS_DECODER.name: FCOS_FPN, FCOS_DECODER_C2.name: FCOS_FPN_C2}
+_FPN_OF = {
+    FCOS_DECODER.name: FCOS_FPN,
+    FCOS_DECODER_C2.name: FCOS_FPN_C2,
+    FCOS_DECODER_UNCONSUMED.name: FCOS_FPN_UNCONSUMED,
+    FCOS_DECODER_C2_UNCONSUMED.name: FCOS_FPN_C2_UNCONSUMED,
+}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from search_spaces.diagram import Box, Diagram, Port, add_blocks
+from search_spaces.fcos.choices import fpn_outputs
 from search_spaces.space import Architecture
 
 __all__ = ["diagram"]
@@ -16,10 +17,11 @@ def diagram(architecture: Architecture) -> Diagram:
     diagram = Diagram([Box("backbone", levels, kind="input"), Box("pyramid", pyramid)])
     inputs: dict[str, Port] = {level: ("backbone", row) for row, level in enumerate(levels)}
     if "fpn.1.x1" in named:
-        dangling = add_blocks(diagram, named, "fpn", "b", inputs)
-        for row, output in enumerate(("b7", "b6", "b5")):
+        add_blocks(diagram, named, "fpn", "b", inputs)
+        outputs, added = fpn_outputs(architecture)
+        for row, output in enumerate(outputs):
             diagram.connect(output, ("pyramid", row))
-            for block in sorted(dangling - {"b5", "b6", "b7"}):
+            for block in added:
                 diagram.connect(block, ("pyramid", row), dashed=True)
     else:
         diagram.boxes.append(Box("standard FPN", ("conv1x1, conv3x3",) * len(levels), "sum from the top down"))

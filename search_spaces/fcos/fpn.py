@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from search_spaces.errors import InputError
-from search_spaces.fcos.choices import BLOCKS, INNER, LEVELS
+from search_spaces.fcos.choices import BLOCKS, LEVELS, fpn_outputs
 from search_spaces.parts.aggregations import make_aggregation
 from search_spaces.parts.block import Block
 from search_spaces.parts.maps import Features, channels_of, resize
@@ -78,8 +78,8 @@ class SearchedFPN(nn.Module):
     published figures include it.
 
     Args:
-        architecture: a point of the space `FCOS_FPN` or `FCOS_FPN_C2`.
-        in_channels: the channels of C3, C4 and C5 by name, for the second space those of C2 too.
+        architecture: a point of a space of FPNs.
+        in_channels: the channels of C3, C4 and C5 by name, and those of C2 where the space has it.
         width: the channels inside the pyramid network.
         out_width: the channels of the pyramid maps, a multiple of ``width``.
 
@@ -100,7 +100,7 @@ class SearchedFPN(nn.Module):
         numbers = range(1, BLOCKS + 1)
         self.wiring = [(named[f"fpn.{i}.x1"], named[f"fpn.{i}.x2"]) for i in numbers]
         self.used = {name for pair in self.wiring for name in pair}
-        self.dangling = [f"b{i}" for i in range(1, INNER + 1) if f"b{i}" not in self.used]
+        self.outputs, self.dangling = fpn_outputs(architecture)
         self.blocks = nn.ModuleList(
             Block(
                 make_operation(named[f"fpn.{i}.op1"], width, batch_norm),
@@ -117,7 +117,7 @@ class SearchedFPN(nn.Module):
         for i, (block, (x1, x2)) in enumerate(zip(self.blocks, self.wiring, strict=True), start=1):
             pool[f"b{i}"] = block(pool[x1], pool[x2])
         maps = []
-        for output, level in (("b7", "C3"), ("b6", "C4"), ("b5", "C5")):
+        for output, level in zip(self.outputs, ("C3", "C4", "C5"), strict=True):
             height, width = features[level].shape[-2:]
             size = (height, width)
             maps.append(sum((resize(pool[name], size) for name in self.dangling), resize(pool[output], size)))

@@ -32,9 +32,21 @@ Norm = Callable[[int], nn.Module]
 batch_norm: Norm = nn.BatchNorm2d
 
 
+class _GroupNorm(nn.GroupNorm):
+    """GroupNorm that on a map of one position, where a group has few values, only scales and shifts.
+
+    Two values normalised are always -1 and 1: a map of 1×1 with two channels a group would lose all that it says.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] == x.shape[-2] == 1:
+            return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        return super().forward(x)
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm of 32 groups, of fewer where a group would have less than two channels (on a 1×1 map it erases one)."""
-    return nn.GroupNorm(math.gcd(64, channels) // 2 or 1, channels)
+    """GroupNorm of 32 groups, of fewer where a group would have less than two channels; none on maps of 1×1."""
+    return _GroupNorm(math.gcd(64, channels) // 2 or 1, channels)
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, norm: Norm, dilation: int = 1) -> nn.Sequential:

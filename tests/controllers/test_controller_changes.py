@@ -114,8 +114,8 @@ class TestChanges:
                 saved.controller.tell(proposal, reward_of(proposal))
                 saved.save()
         assert saved.bytes / 300 <= 50_000
-        small = sum(len(part) for part in saved.parts.values()) if name != "lstm-ppo" else 0
-        assert small <= 50_000
+        if name in ("evolution", "random"):  # the others keep rollouts or trials
+            assert sum(len(part) for part in saved.parts.values()) <= 50_000
 
     def test_says_nothing_twice_and_all_after_a_restart(self, name):
         controller = make(name)
@@ -131,6 +131,9 @@ class TestChanges:
         assert same(changed, controller.state_dict())
 
     def test_loads_a_state_of_the_former_format(self, name, narrow):
+        if not (DATA / f"{name}_whole.pt").exists():
+            assert name.startswith("optuna:")  # which has had one format only
+            return
         former = torch.load(DATA / f"{name}_whole.pt", weights_only=True)
         saved = Saved(make(name))
         restore(saved.controller, former["state"])

@@ -12,7 +12,8 @@ import nas
 from nas.cli import search as search_command
 
 TINY = ["--set", "crop=128", "batch_size=8", "iterations=2", "width=16-32", "pretrain_iterations=2"]
-FAST = ["--device", "cpu", "--space", "fcos_fpn", "--controller", "random", "--trials", "2", "--confirm", "0"]
+FAST = ["--device", "cpu", "--space", "fcos_fpn", "--controller", "random", "--trials", "2", "--backbone", "tiny"]
+FAST += ["--confirm", "0"]
 
 
 class Place:

@@ -21,6 +21,7 @@ ALL = {
     "trial_timeout": 900.0,
     "controller": "random",
     "controller_options": {"population": 8},
+    "start_from": ("nas_fcos", "runs/mine"),
     "reward": "metric",
     "early_stopping": False,
     "preset": "paper",
@@ -40,7 +41,7 @@ FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --confirm 4,2 --confirm-by 
     --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
-    --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
+    --start-from nas_fcos,runs/mine --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
 YAML = """
 space: fcos_fpn
 data: /tmp
@@ -54,6 +55,7 @@ hours: 1.5
 trial_timeout: 900
 controller: random
 controller_options: {population: 8}
+start_from: [nas_fcos, runs/mine]
 reward: metric
 early_stopping: false
 preset: paper

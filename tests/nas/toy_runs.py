@@ -22,7 +22,7 @@ class Stop(BaseException):
     """Stands for a kill: no engine may catch it."""
 
 
-def half(tmp_path, trials, exception=Stop):
+def half(tmp_path, trials, exception=Stop, **settings):
     """A run of 20 trials that stops in evaluation ``trials`` + 1."""
     count = 0
     evaluate = ToyTask.evaluate
@@ -37,4 +37,4 @@ def half(tmp_path, trials, exception=Stop):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ToyTask, "evaluate", stopping)
         with pytest.raises(exception):
-            nas.search(**TOYS, trials=20, out=tmp_path / "run")
+            nas.search(**{**TOYS, **settings}, trials=20, out=tmp_path / "run")

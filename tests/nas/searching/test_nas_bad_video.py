@@ -22,6 +22,7 @@ class VideoPlace(Place):
         sizes = ["long_side=64", "crop_height=32", "crop_width=48", "batch_size=4", "epochs=1", "width=8"]
         return [
             *("--device", "cpu", "--space", "video_cell", "--controller", "random", "--trials", "2"),
+            *("--backbone", "tiny"),
             *("--data", str(self.data), "--cache-dir", str(self.cache), "--out", str(self.run)),
             *("--set", *sizes, "pretrain_iterations=2", "pretrain_batch_size=4", *more),
         ]
