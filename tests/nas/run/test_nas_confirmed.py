@@ -47,7 +47,7 @@ def order(found):
 def test_the_chance_is_that_of_the_paired_t_test(seed):
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 9))
-    one, other = rng.normal(size=(2, count)) + [[rng.normal()], [0]]
+    one, other = rng.normal(size=(2, count)) + np.array([[rng.normal()], [0]])
     found = difference(list(one), list(other))
     expected = ttest_rel(one, other, alternative="greater")
     assert found.chance == pytest.approx(1 - expected.pvalue)
