@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.families import family_of
+from nas.analysis.confirmation import against_references, confirmed, confirmed_scores, references
 from nas.analysis.effects import SMALLEST, effects
 from nas.analysis.outcomes import failures, statuses, wall_time
 from nas.analysis.promoted import correlations, promoted
@@ -16,6 +17,7 @@ from nas.analysis.stage import StageTrials, stage_trials
 from nas.analysis.tables import TABLES, Analysis, Best
 from nas.run.directory import RunRecord
 from nas.run.reading import Contents, Run
+from nas.run.verdict import measures, verdicts
 from search_spaces import InputError
 
 __all__ = ["analyse", "names_apart"]
@@ -60,6 +62,7 @@ def analyse(run: str | Path | Run, name: str | None = None) -> Analysis:
         tables=tables,
         notes=_notes(tables, record),
         plotted=family_of(record.settings.search_space()).plotted,
+        verdicts=tuple(verdicts(run.standings(contents), _measures(run))),
     )
 
 
@@ -97,8 +100,16 @@ def _tables(run: Run, contents: Contents, stages: list[StageTrials]) -> dict[str
     tables["controller"] = _controller(contents, stages)
     tables["promoted"] = promoted(run, contents)
     tables["correlations"] = correlations(tables["promoted"])
+    found, named = run.standings(contents), _measures(run)
+    tables["references"], tables["confirmed"] = references(contents), confirmed(found)
+    tables["confirmed_scores"] = confirmed_scores(found, named)
+    tables["against_references"] = against_references(found, named)
     assert tables.keys() == TABLES.keys()
     return tables
+
+
+def _measures(run: Run) -> dict[str, str]:
+    return measures(run.settings.reward, family_of(run.settings.search_space()).measure)
 
 
 def _one_below_the_other(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -151,6 +162,10 @@ def _notes(tables: dict[str, pd.DataFrame], record: RunRecord) -> dict[str, str]
         "promoted": "No architecture of this run has been trained in full yet.",
         "correlations": "No full training that is done belongs to a reward of this run.",
         "failures": "No trial failed or diverged.",
+        "references": "No references were scored: the family of the space names none, or the run is of a version that"
+        " had none.",
+        "confirmed": "Nothing is confirmed: the search is not at its end, was told not to (--confirm 0), or is of"
+        " a version that did not.",
     }
     notes = {name: sentence for name, sentence in empty.items() if tables[name].empty}
     if not tables["rewards"].empty and tables["rewards"].reward.isna().all():

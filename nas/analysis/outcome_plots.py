@@ -15,6 +15,8 @@ from nas.analysis.panels import (
     focus,
     hide_rest,
     plot_name,
+    reference_lines,
+    references_told,
     small_panels,
     stages_of,
 )
@@ -100,9 +102,10 @@ def pareto(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
             front = found[found[f"{measure}_front"].astype(bool)].sort_values([measure, "reward"])
             look: dict[str, Any] = {"color": VERMILLION, "marker": "o", "linewidth": 1.2, "drawstyle": "steps-post"}
             axes.plot(front[measure] / unit, front.reward, label="Pareto front", **look)
+            held = reference_lines(plot, axes, analysis)
         plot.axes[0].set_ylabel("reward")
         plot.axes[0].legend(loc="lower right")
-        plot.caption += focus(plot.axes[0], rows.reward)
+        plot.caption += references_told(analysis) + focus(plot.axes[0], rows.reward, held)
         plots.append(plot)
     return plots
 

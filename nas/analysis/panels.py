@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from nas.analysis.canvas import BLUE, ORANGE, PURPLE, Plot
+from nas.analysis.canvas import BLUE, ORANGE, PURPLE, SKY, Plot, shown
 from nas.analysis.tables import Analysis
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "hide_rest",
     "percent",
     "plot_name",
+    "reference_lines",
+    "references_told",
     "small_panels",
     "stages_of",
 ]
@@ -45,13 +47,42 @@ def stages_of(analysis: Analysis, table: str) -> list[tuple[str, pd.DataFrame]]:
     return [(stage, rows) for stage in analysis.stages if not (rows := frame[frame.stage == stage]).empty]
 
 
-def focus(axes: Axes, values: pd.Series) -> str:
-    """Limits the y axis to all but far outliers; returns the sentence that says how many are beyond."""
+def reference_lines(plot: Plot, axes: Axes, analysis: Analysis) -> pd.Series:
+    """A labelled line across the axes at the reward of every reference that has one; returns these rewards."""
+    found = analysis.tables["references"].dropna(subset=["reward"])
+    for number, row in enumerate(found.itertuples()):
+        look = {"color": SKY, "linestyle": _DASHES[number % len(_DASHES)], "linewidth": 1.2, "zorder": 1.5}
+        axes.axhline(row.reward, label=shown(row.name), **look)
+        plot.tell(axes, shown(row.name), [axes.get_xlim()[1]], [row.reward], {"reward": [row.reward]})
+    return found.reward
+
+
+def references_told(analysis: Analysis) -> str:
+    """The sentence of a caption on these lines; empty where there are none."""
+    found = analysis.tables["references"].reward.notna().any()
+    measured = (
+        f" The references were scored like the trials of {analysis.stages[0]}." if len(analysis.stages) > 1 else ""
+    )
+    return f" Lines: the references.{measured}" if found else ""
+
+
+_DASHES: tuple[Any, ...] = ((0, (7, 2)), (0, (4, 2, 1, 2)), (0, (2, 1.5)), (0, (1, 1)))
+
+
+def focus(axes: Axes, values: pd.Series, also: Iterable[float] = ()) -> str:
+    """Limits the y axis to all but far outliers; returns the sentence that says how many are beyond.
+
+    Args:
+        axes: whose limits are set.
+        values: what is drawn.
+        also: further values, which are never beyond.
+    """
     values = values.dropna()
     low, high = values.quantile([0.02, 0.98])
     near = values[values.between(2 * low - high, 2 * high - low)]
-    pad = 0.05 * (near.max() - near.min()) or 0.5
-    axes.set_ylim(near.min() - pad, near.max() + pad)
+    ends = [near.min(), near.max(), *also]
+    pad = 0.05 * (max(ends) - min(ends)) or 0.5
+    axes.set_ylim(min(ends) - pad, max(ends) + pad)
     beyond = len(values) - len(near)
     return f" Outlying values beyond the axis: {beyond}." if beyond else ""
 

@@ -13,6 +13,8 @@ from nas.analysis.panels import (
     focus,
     hide_rest,
     plot_name,
+    reference_lines,
+    references_told,
     small_panels,
     stages_of,
 )
@@ -42,7 +44,8 @@ def rewards(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
         _best_so_far(plot, axes, rows)
         if stage in baselines:
             _running_mean(plot, axes, baselines[stage], "random search, mean", color=GREEN, linestyle="--")
-        plot.caption += focus(axes, scored.reward)
+        held = reference_lines(plot, axes, analysis)
+        plot.caption += references_told(analysis) + focus(axes, scored.reward, held)
         axes.set_ylabel("reward")
         count_trials(axes)
         legend(axes)
@@ -104,7 +107,7 @@ def overlay(analyses: Sequence[Analysis]) -> list[Plot]:
         runs = [(i, rows) for i, rows in runs if rows.running_mean.notna().any()]
         if len(runs) < 2:
             continue
-        caption = f"The runs on {stage} over each other."
+        caption = f"The runs on {stage} over each other.{references_told(analyses[runs[0][0]])}"
         plot = Plot(plot_name("overlay", analyses[0], analyses[:1], stage), caption, 3.3, 1, 2)
         titles = {"running_mean": "running mean of 50 rewards", "best_so_far": "best reward so far"}
         for axes, (column, title) in zip(plot.axes, titles.items(), strict=True):
@@ -112,7 +115,8 @@ def overlay(analyses: Sequence[Analysis]) -> list[Plot]:
                 found, name = rows.dropna(subset=[column]), shown(analyses[i].name)
                 values = {"trial": found.trial, "reward": found[column]}
                 plot.line(axes, name, found.number, found[column], values, markevery=0.1, **style(i))
-            focus(axes, pd.concat([rows[column] for _, rows in runs]))
+            held = reference_lines(plot, axes, analyses[runs[0][0]])
+            focus(axes, pd.concat([rows[column] for _, rows in runs]), held)
             axes.set_title(title)
             count_trials(axes)
         plot.axes[0].set_ylabel("reward")

@@ -40,6 +40,17 @@ promoted               key, recipe, status, trial, stage, reward, metric, value:
                        (`nas.analysis.promoted.group_of`)
 correlations           recipe, metric, count, kendall, kendall_p, spearman, spearman_p: rank correlations of rewards
                        and final metrics within a group of full trainings, with p-values by permutation
+references             name, key, status, reward, params, macs, seconds, reason: what the winners are held against, as
+                       it was scored before the search, from its seed, like the trials of the first stage
+confirmed              rank, name, key, space, trials, seeds, reward, reward_deviation, loss, loss_deviation, metric,
+                       metric_deviation, params, macs, reason: the contenders of the confirmation, best first, as
+                       `nas.run.reading.Run.confirmed` has them; empty before it is finished
+confirmed_scores       who (a reference's name, else a key), measure, seed, value: the confirmed contenders' scores,
+                       higher is better
+against_references     reference, measure, difference, error, chance, macs_ratio: by how much the winner is above each
+                       reference, paired over the seeds, with the standard error of that mean and the chance that the
+                       true one is above 0 (`nas.run.confirmed.difference`); ``macs_ratio`` is the winner's MACs over
+                       the reference's
 wall_time              stage, part, seconds: worker seconds; parts are "before the stage", "inside trials: STATUS",
                        "between trials" (the controller, the store, waiting, and time when the run was interrupted),
                        and "total", their sum
@@ -75,6 +86,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     "pareto": ("stage", "trial", "number", "reward", "params", "macs", "params_front", "macs_front"),
     "promoted": ("key", "recipe", "status", "trial", "stage", "reward", "metric", "value"),
     "correlations": ("recipe", "metric", "count", "kendall", "kendall_p", "spearman", "spearman_p"),
+    "references": ("name", "key", "status", "reward", "params", "macs", "seconds", "reason"),
+    "confirmed": (
+        *("rank", "name", "key", "space", "trials", "seeds", "reward", "reward_deviation", "loss", "loss_deviation"),
+        *("metric", "metric_deviation", "params", "macs", "reason"),
+    ),
+    "confirmed_scores": ("who", "measure", "seed", "value"),
+    "against_references": ("reference", "measure", "difference", "error", "chance", "macs_ratio"),
     "wall_time": ("stage", "part", "seconds"),
     "failures": ("stage", "status", "reason", "count"),
 }
@@ -110,6 +128,7 @@ class Analysis:
         tables: every table of `TABLES`, by name.
         notes: by the name of a table, sentences on what could not be computed and why, and on how to read it.
         plotted: the results of full training that the family of the space declares to be worth a plot.
+        verdicts: a sentence for each reference on how the confirmed winner compares with it.
     """
 
     name: str
@@ -122,6 +141,7 @@ class Analysis:
     tables: Mapping[str, pd.DataFrame]
     notes: Mapping[str, str]
     plotted: tuple[str, ...] = ()
+    verdicts: tuple[str, ...] = ()
 
 
 def random_baseline(analysis: Analysis, analyses: Sequence[Analysis]) -> Analysis | None:

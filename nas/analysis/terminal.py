@@ -1,7 +1,10 @@
 """An analysis on the terminal: settings, best architectures, failures by reason, what was sampled."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +26,12 @@ def show(analysis: Analysis, console: Console) -> None:
         console.print(_best(analysis))
     else:
         console.print("No trial is done yet, so there is no best architecture.")
+    if not analysis.tables["references"].empty:
+        console.print(_references(analysis))
+    if not analysis.tables["confirmed"].empty:
+        console.print(_confirmed(analysis))
+    for sentence in analysis.verdicts:
+        console.print(sentence, soft_wrap=True)
     if "failures" in analysis.notes:
         console.print(analysis.notes["failures"])
     else:
@@ -44,10 +53,39 @@ def _best(analysis: Analysis) -> Table:
     table = _table(f"the best {len(analysis.best)}", ("key",), ("rank", "reward", "parameters", "MACs", "trials"))
     for best in analysis.best:
         last = best.trials[-1]
-        sizes = [_amount(last.metrics.get(name), *unit) for name, unit in _UNITS.items()]
+        sizes = _sizes(last.metrics)
         trials = " + ".join(str(trial.number) for trial in best.trials)
         table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *sizes, trials)
     return table
+
+
+def _references(analysis: Analysis) -> Table:
+    table = _table("references, scored like the first stage", ("name",), ("reward", "parameters", "MACs"))
+    for row in analysis.tables["references"].to_dict("records"):
+        reward = row["status"] if math.isnan(row["reward"]) else f"{row['reward']:.4f}"
+        table.add_row(row["name"], reward, *_sizes(row))
+    return table
+
+
+def _confirmed(analysis: Analysis) -> Table:
+    found = analysis.tables["confirmed"]
+    shown = [by for by in ("reward", "loss", "metric") if found[by].notna().any()]
+    table = _table(
+        "confirmed, means ± deviations over seeds", ("key",), ("rank", *shown, "parameters", "MACs", "trials")
+    )
+    for row in found.to_dict("records"):
+        rank = "" if row["rank"] is pd.NA else str(row["rank"])
+        scores = [_spread(row[by], row[f"{by}_deviation"]) for by in shown] if not row["reason"] else [""] * len(shown)
+        table.add_row(row["name"] or row["key"], rank, *scores, *_sizes(row), row["trials"])
+    return table
+
+
+def _spread(mean: float, deviation: float) -> str:
+    return "" if math.isnan(mean) else f"{mean:.4f}" + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
+
+
+def _sizes(figures: Mapping[Any, Any]) -> list[str]:
+    return [_amount(figures.get(name), *unit) for name, unit in _UNITS.items()]
 
 
 _UNITS = {"params": (1e6, "M"), "macs": (1e9, "G")}

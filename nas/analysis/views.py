@@ -25,6 +25,10 @@ _CAPTIONS = {
     "pareto": "Trials on a front.",
     "promoted": "Results of full training beside the reward in the search.",
     "correlations": "Rank correlations of the reward with the results of full training.",
+    "references": "The references, scored like the trials of the first stage.",
+    "confirmed": "The contenders of the confirmation, with means and deviations over the seeds.",
+    "confirmed_scores": "The contenders' scores, seed by seed.",
+    "against_references": "The winner's scores less each reference's, paired over the seeds.",
     "wall_time": "Worker time by what it went into.",
     "failures": "Failed and diverged trials by reason.",
 }
@@ -37,6 +41,10 @@ _HEADERS = {
     "params_front": "front, parameters",
     "macs_front": "front, multiply-adds",
     "expected": "if uniform",
+    "who": "contender",
+    "error": "standard error",
+    "chance": "chance of being above",
+    "macs_ratio": "of its multiply-adds",
 }
 _SHARES = ("share", "expected")
 _PROBABILITIES = ("p_holm", "kendall_p", "spearman_p")
@@ -78,6 +86,8 @@ def view(name: str, analysis: Analysis) -> View:
         frame = frame[frame.params_front.astype(bool) | frame.macs_front.astype(bool)]
     if len(frame) > LONGEST:
         caption += f" The first {LONGEST} of {len(frame)} rows; all are in tables/{name}.csv."
+    if name in ("references", "confirmed"):
+        frame = frame.dropna(axis="columns", how="all")
     return _view(caption, frame.head(LONGEST))
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Standing",
     "confirmation_seeds",
     "difference",
+    "reference_rows",
     "standings",
     "subject_of",
 ]
@@ -47,6 +48,11 @@ def subject_of(contender: Contender, whole: SearchSpace) -> Architecture | str:
     own = {space.name: space for space in (*whole.stages, whole)}
     space: SearchSpace = own.get(contender.space) or SPACES.get(contender.space)
     return space.from_named(contender.choices)
+
+
+def reference_rows(rows: Iterable[ScoreRow]) -> list[ScoreRow]:
+    """The references as they were scored before the search, settled ones alone."""
+    return [row for row in rows if row.purpose == REFERENCE and row.settled]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.families import family_of
-from nas.run.confirmed import CONFIRMATION, REFERENCE, Standing, confirmation_seeds, standings, subject_of
+from nas.run.confirmed import CONFIRMATION, Standing, confirmation_seeds, reference_rows, standings, subject_of
 from nas.run.directory import RunRecord, read_record
+from nas.run.frames import confirmed_frame, references_frame, trials_frame
 from nas.run.rows import DiagnosticRow, PromotionRow, ScoreRow, StageRow, TrialRow
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = ["Contents", "Ranked", "Run", "load_run", "rank"]
-
-_FIRST = ["trial", "stage", "status", "reward", "key", "cached", "reason", "params", "macs", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +93,25 @@ class Run:
         seconds, one per choice (the option's name, missing for a choice of another stage), and ``metric.NAME`` for each
         further figure.
         """
-        import pandas
+        return trials_frame(self.contents().trials)
 
-        frame = pandas.DataFrame([_flat(row) for row in self.contents().trials])
-        return frame.reindex(columns=[*_FIRST, *(name for name in frame.columns if name not in _FIRST)])
+    @property
+    def references(self) -> "pandas.DataFrame":
+        """What the winners are held against, one row a reference, as scored before the search like its first stage.
+
+        Columns: name, key (empty for one that is no architecture), status, reward, params, macs, seconds, reason.
+        """
+        return references_frame(reference_rows(self.contents().scores))
+
+    @property
+    def confirmed(self) -> "pandas.DataFrame":
+        """One row a contender of the confirmation, best first, references among them; empty before it is finished.
+
+        Columns: rank (missing for a reference, and for what cannot be compared, whose reason says why), name (of a
+        reference), key, space, trials (the numbers of those that it comes from), seeds (from which it is done), reward,
+        loss and metric with the deviation of each over the seeds (NaN where there is none), params, macs, reason.
+        """
+        return confirmed_frame(self.standings())
 
     def ranked(self, contents: Contents | None = None) -> dict[str, list[Ranked]]:
         """Per stage begun, its done trials, best first."""
@@ -178,11 +192,6 @@ class Run:
         by = self.settings.confirm_by
         return "reward" if by is None or by == self.settings.reward else by
 
-    def references(self, contents: Contents | None = None) -> list[ScoreRow]:
-        """The references as they were scored before the search, in its first stage's measure, settled ones alone."""
-        now = contents or self.contents()
-        return [row for row in now.scores if row.purpose == REFERENCE and row.settled]
-
     def space(self, stage: str) -> SearchSpace:
         """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""
         return next(space for space in self.settings.search_space().stages if space.name == stage)
@@ -191,9 +200,3 @@ class Run:
 def load_run(path: str | Path) -> Run:
     """The run at ``path``; it may be written to at the same time."""
     return Run(path)
-
-
-def _flat(row: TrialRow) -> dict[str, object]:
-    figures = {name if name in ("params", "macs") else f"metric.{name}": v for name, v in row.metrics.items()}
-    own = {name: getattr(row, name) for name in _FIRST if name not in ("trial", "params", "macs")}
-    return {"trial": row.number, **own, **row.choices, **figures}

@@ -56,7 +56,7 @@ def verdicts(standings: Sequence[Standing], named: dict[str, str]) -> list[str]:
                 parts.append(f"{_compared(compared, reference.contender.name if not parts else 'it')} in {name}")
         sentences.append(f"The winner is {' and '.join(parts)}{_cost(best, reference)}.")
     sentences += [
-        f"It cannot be compared with {standing.contender.name}: {standing.reason}."
+        f"The winner cannot be compared with {standing.contender.name}: {standing.reason}."
         for standing in standings
         if standing.reason and not standing.found
     ]

@@ -1,12 +1,13 @@
 """What a search shows at its end: the best of each stage beside the references, and what was confirmed."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from experiments.families import family_of
-from nas.run.confirmed import Standing
+from nas.run.confirmed import Standing, reference_rows
 from nas.run.reading import Ranked, Run
 from nas.run.rows import ScoreRow
 from nas.run.verdict import measures, verdicts
@@ -19,7 +20,7 @@ SHOWN = 5
 def closing(run: Run) -> tuple[list[Table], list[str]]:
     """The tables of a run, and sentences on its winner."""
     now, settings = run.contents(), run.settings
-    references = run.references(now)
+    references = reference_rows(now.scores)
     tables = [_best(stage, ranked[:SHOWN], references) for stage, ranked in run.ranked(now).items()]
     found = run.standings(now)
     named = measures(settings.reward, family_of(settings.search_space()).measure)
@@ -50,12 +51,14 @@ def _best(stage: str, ranked: Sequence[Ranked], references: Sequence[ScoreRow]) 
 def _confirmed(found: Sequence[Standing], named: Mapping[str, str]) -> Table:
     title = f"confirmed, means and deviations from {found[0].seeds} seeds"
     table = _table(title, ("rank", *named.values(), "parameters", "MACs", "trials"), "key")
-    for rank, standing in enumerate(found, 1):
+    ranks = itertools.count(1)
+    for standing in found:
         scores = [_spread(standing, by) for by in named]
         sizes = _sizes({name: standing.cost(name) for name in ("params", "macs")})
         trials = " + ".join(map(str, standing.contender.trials))
         who = standing.contender.name or standing.contender.key
-        table.add_row("" if standing.reason else str(rank), *scores, *sizes, trials, who)
+        rank = str(next(ranks)) if standing.found and not standing.reason else ""
+        table.add_row(rank, *scores, *sizes, trials, who)
     return table
 
 

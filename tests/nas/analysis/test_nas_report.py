@@ -17,7 +17,7 @@ from nas.analysis.views import best_view, view
 from search_spaces import SPACES
 
 SECTIONS = [
-    *("Summary", "Reward", "Sampling", "Sampling over time", "Weight sharing", "Effects", "Controller"),
+    *("Summary", "Confirmation", "Reward", "Sampling", "Sampling over time", "Weight sharing", "Effects", "Controller"),
     *("Size and cost", "Promotion", "Wall time", "Failures", "Best architectures"),
 ]
 VOID = {"meta", "link", "br"}

@@ -19,10 +19,11 @@ from nas.settings import SearchSettings
 from proxy_tasks import TaskOptions
 
 DATA = Path(__file__).parent / "data"
-# Both were written by the versions of their time. Of format 1: 11 trials of 12, one of them running. Of format 2: 17 of
+# All were written by the versions of their time. Of format 1: 11 trials of 12, one of them running. Of format 2: 17 of
 # 20 by lstm-ppo of 4 hidden units, two of them running and twice interrupted, two failed (out of memory, dead worker),
-# and one architecture promoted by two recipes.
-FORMATS = {1: 12, 2: 20}
+# and one architecture promoted by two recipes. Of format 3: 18 of 20 with early stopping, one running, one timed out,
+# and one architecture promoted by two jobs.
+FORMATS = {1: 12, 2: 20, 3: 20}
 
 
 @pytest.fixture(params=FORMATS)
@@ -40,7 +41,7 @@ def small_policy(monkeypatch):
 
 
 def controller_of(version):
-    return ToyController(TOY) if version == 1 else controllers.make("lstm-ppo", TOY, seed=3, rollouts=4)
+    return ToyController(TOY) if version != 2 else controllers.make("lstm-ppo", TOY, seed=3, rollouts=4)
 
 
 def version_of(store):
@@ -55,6 +56,14 @@ def test_an_old_store_is_read_as_it_is(old):
     if version == 1:
         assert statuses == {"done": 6, "duplicate": 3, "diverged": 1, "running": 1}
         assert (len(contents.trials), contents.diagnostics, contents.promotions) == (11, [], [])
+    elif version == 3:
+        assert statuses == {"done": 8, "stopped": 2, "failed": 1, "duplicate": 6, "running": 1}
+        assert [row.number for row in contents.trials if row.transient] == [3]
+        assert [(row.job, row.recipe, row.reason) for row in contents.promotions] == [
+            ("a" * 16, "1x", None),
+            ("b" * 16, "3x", "out of memory"),
+        ]
+        assert sum(map(len, contents.interim.values())) == 10
     else:
         assert statuses == {"done": 8, "failed": 2, "duplicate": 4, "diverged": 1, "running": 2}
         assert [row.number for row in contents.trials if row.transient] == [3, 5]
@@ -64,6 +73,8 @@ def test_an_old_store_is_read_as_it_is(old):
         ]
         assert {row.name for row in contents.diagnostics} > {"entropy", "approx_kl"}
         assert sum(map(len, contents.interim.values())) == 11
+    assert (contents.scores, nas.load_run(run).standings()) == ([], [])
+    assert len(nas.load_run(run).best(9)) == statuses["done"]
     assert sum(row.cached for row in contents.trials) == statuses["duplicate"]
     assert (run / "trials.db").read_bytes() == before
 
@@ -113,9 +124,13 @@ def test_an_old_run_goes_on_with_its_controller_and_its_running_trials(old):
     assert [rows[trial - 1] for trial in settled] == [before[trial - 1] for trial in settled]
     for row in rows[len(settled) :]:
         reward = None if row.reason == "same network as trial 6" else reward_of(TOY.from_named(row.choices))
+        if (row.reason or "").endswith("stopped early"):
+            reward -= 1  # the interim score
         assert (row.reward, row.status in ("done", "duplicate")) == (reward, True)
     if version == 1:  # ten trials were told before, so the controller's own count goes on with the eleventh
         assert [(d.trial, d.name, d.value) for d in store.diagnostics()] == [(11, "told", 11), (12, "told", 12)]
-    else:  # running rows are evaluated under their own number before new ones are drawn from the restored policy
+    elif (
+        version == 2
+    ):  # running rows are evaluated under their own number before new ones are drawn from the restored policy
         assert rows[17].choices == TOY.architecture((1, 2, 1)).named
         assert store.controller_state("toy").keys() >= {"policy", "generator"}
