@@ -18,6 +18,7 @@ from proxy_tasks.video.network import VideoSegmenter, build_segmenter
 from search_spaces import Architecture
 
 TINY = [
+    *("--backbone", "tiny"),
     *("--set", "long_side=64", "crop_height=32", "crop_width=48", "width=8", "batch_size=4", "epochs=1"),
     *("pretrain_iterations=2", "pretrain_batch_size=4"),
 ]
