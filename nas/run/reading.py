@@ -181,9 +181,9 @@ class Run:
         """
         now, settings = contents or self.contents(), self.settings
         rows = [row for row in now.scores if row.purpose == CONFIRMATION]
-        if settings.confirm is None or not all(row.settled for row in rows):
+        if settings.confirmation is None or not all(row.settled for row in rows):
             return []
-        seeds = confirmation_seeds(settings.seed, settings.confirm[1])
+        seeds = confirmation_seeds(settings.seed, settings.confirmation[1])
         return standings(rows, seeds, family_of(settings.search_space()).measure, self.confirmed_by)
 
     @property

@@ -51,16 +51,17 @@ def confirm(shared: Shared) -> bool:
     What was confirmed before, by the same seeds, counts on.
     """
     settings, store = shared.settings, shared.store
-    if settings.confirm is None:
+    if settings.confirmation is None:
         return True
-    count, seeds = settings.confirm
+    count, seeds = settings.confirmation
     whole, make_task = settings.search_space(), confirming_task(settings, shared.run)
     task = make_task()
     found, against = list(islice(candidates(whole, store, task.takes), count)), references(whole, task)
     if len(found) + len(against) < FEWEST:
         return True
     wanted = len(found)
-    can = min(wanted, affordable(store, seeds, against))
+    # who says how many gets them, however long it takes
+    can = wanted if settings.confirm else min(wanted, affordable(store, seeds, against))
     contenders = [*found[:can], *against]
     plan = [(contender, seed) for seed in confirmation_seeds(settings.seed, seeds) for contender in contenders]
     open_rows = shared.planned(CONFIRMATION, plan)

@@ -132,6 +132,6 @@ def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
             raise InputError(
                 f"the controller {settings.controller!r} cannot start from given architectures: it has no 'propose'"
             )
-    if settings.confirm is not None:
+    if settings.confirmation is not None:
         confirming_task(settings)()
     return task

@@ -60,9 +60,13 @@ def _trials_value(value: Any) -> tuple[int, ...]:
     return tuple(whole(1).parse(item) for item in items)
 
 
-def _confirm_value(value: Any) -> tuple[int, int] | None:
-    if value is None or value == 0 or value == "0":
-        return None
+OFF = (0, 0)
+"""Confirm nothing."""
+
+
+def _confirm_value(value: Any) -> tuple[int, int]:
+    if value in (0, "0", OFF, list(OFF)):
+        return OFF
     candidates, seeds = _trials_value(value)
     return candidates, seeds
 

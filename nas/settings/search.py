@@ -12,6 +12,7 @@ from nas.settings.kinds import (
     GPUS,
     HOURS,
     MAPPING,
+    OFF,
     MODULES,
     PATH,
     SECONDS,
@@ -42,6 +43,7 @@ def _setting(default: Any, kind: Kind, help: str, metavar: str = "") -> Any:
     return field(default=default, metadata=_about(kind, help, metavar))
 
 
+CONFIRMED = (5, 3)  # candidates and seeds where the user gives none; then there may be fewer candidates
 _FAMILIES = [FAMILIES.get(name) for name in FAMILIES.names()]
 _METRICS = "; ".join(f"{family.name}: {family.metric}" for family in _FAMILIES)
 
@@ -111,10 +113,11 @@ class Execution:
 
     trials: tuple[int, ...] | None = _setting(None, TRIALS, "trials per stage, or one figure a stage", "N[,M]")
     confirm: tuple[int, int] | None = _setting(
-        (5, 3),
+        None,
         CONFIRM,
         "at the end train the K best of all stages and the references from S seeds that no trial had, and choose by"
-        " their means; K is lowered to keep to a fifth of the search's time; 0: do not",
+        " their means; 0: do not; without it 5,3, with fewer than 5 where they would take more than a fifth of the"
+        " search's time",
         "K,S",
     )
     confirm_by: str | None = _setting(
@@ -162,6 +165,11 @@ class SearchSettings(Execution, Searched):
     def changed(self, **values: Any) -> "SearchSettings":
         """A copy with these values instead."""
         return replace(self, **values)
+
+    @property
+    def confirmation(self) -> tuple[int, int] | None:
+        """How many candidates are confirmed, from how many seeds; None where none is."""
+        return None if self.confirm == OFF else self.confirm or CONFIRMED
 
     def search_space(self) -> SearchSpace:
         """The space that is searched; the user's own modules, which may register it, are imported first.

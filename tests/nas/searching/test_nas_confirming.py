@@ -63,6 +63,13 @@ def test_the_best_are_trained_from_every_seed_and_ordered_by_their_means(confirm
     assert [trials.reward[trials.key == key].iloc[0] for key in rest] == by_reward[4:]
 
 
+def test_so_many_are_confirmed_as_are_asked_for_and_without_that_as_fit_into_a_fifth_of_the_time(tmp_path):
+    asked = nas.search(**TOYS | {"confirm": (3, 2)}, trials=20, out=tmp_path / "asked")
+    assert len(scores(asked)) == 3 * 2
+    free = nas.search(**TOYS | {"confirm": None}, trials=20, out=tmp_path / "free")
+    assert len(scores(free)) == 2 * 3  # toys take no time, and two are the least
+
+
 def test_a_run_without_confirmation_is_ordered_by_its_trials(tmp_path):
     run = nas.search(**TOYS, trials=20, out=tmp_path / "run")
     assert run.contents().scores == []
@@ -224,10 +231,10 @@ def test_candidates_keep_to_a_fifth_of_the_search_s_time_but_are_never_fewer_tha
 
 
 def test_fewer_candidates_than_asked_for_are_told_in_one_line(tmp_path, capsys):
-    run = nas.search(**CONFIRMED, trials=20, out=tmp_path / "run")
+    run = nas.search(**CONFIRMED | {"confirm": None}, trials=20, out=tmp_path / "run")
     assert len(run.standings()) == 2
     shown = capsys.readouterr().out
-    assert shown.count("Confirming the best 2, not 4: from 3 seeds each, with 0 references, more would take") == 1
+    assert shown.count("Confirming the best 2, not 5: from 3 seeds each, with 0 references, more would take") == 1
     nas.resume(run.path)
     assert "Confirming" not in capsys.readouterr().out
 
