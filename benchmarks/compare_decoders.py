@@ -1,10 +1,11 @@
-"""What a search found against the standard FPN-FCOS decoder and against uniformly drawn ones.
+"""What searches found, and uniformly drawn decoders, against the standard FPN-FCOS decoder, on unseen images.
 
-    python benchmarks/compare_decoders.py runs/bccd --uniform 20 --seeds 3 --out docs/bccd
+    python benchmarks/compare_decoders.py runs/evolution runs/random --uniform 20 --seeds 5 --out docs/bccd
 
-trains every decoder with the run's proxy task from several proxy-training seeds, none of them the search's, on the same
-meta-train, and scores each on the same meta-val and on the test subset that no search sees: reward and COCO AP. Writes
-``decoders.csv`` (one row a decoder and seed) and ``search.png`` (reward against trial), and prints a table.
+trains the winner of every run, and every other decoder, by the runs' proxy task from several proxy-training seeds, none
+of them a search's or a confirmation's, on the same meta-train, and scores each on the same meta-val and on the test
+subset that no search sees: reward and COCO AP. Writes ``decoders.csv``, one row a decoder and seed, as rows come: those
+that are there are not measured again. Writes ``search.png`` too (reward against trial), and prints a table.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from scipy import stats
 
 import nas
 import search_spaces
@@ -24,6 +26,8 @@ from search_spaces import Architecture
 
 matplotlib.use("Agg")
 WINDOW = 10  # trials in the running mean
+FIRST_SEED = 100_000
+FIGURES = ("reward", "ap", "test_reward", "test_ap")
 
 
 def nothing(what: str, done: int, total: int) -> None:
@@ -42,93 +46,108 @@ def full_task(run: nas.Run, iterations: int | None) -> FCOSTask:
     return task
 
 
-def decoders(run: nas.Run, uniform: int) -> list[tuple[str, Architecture]]:
-    rng = np.random.default_rng(run.settings.seed + 1)
-    space = search_spaces.get("fcos_decoder")
-    drawn = [(f"uniform {i + 1}", space.sample(rng)) for i in range(uniform)]
-    return [("searched", run.best(1)[0]), ("standard", Architecture.of("fpn_fcos", ())), *drawn]
+def decoders(runs: list[nas.Run], uniform: int) -> dict[str, Architecture]:
+    """The winner of each run by its folder's name, the standard decoder, and uniform draws."""
+    rng, space = np.random.default_rng(1), search_spaces.get("fcos_decoder")
+    found = {run.path.name: run.best(1)[0] for run in runs}
+    drawn = {f"uniform {i + 1}": space.sample(rng) for i in range(uniform)}
+    return {"standard": Architecture.of("fpn_fcos"), **found, **drawn}
 
 
-def measure(task: FCOSTask, chosen: list[tuple[str, Architecture]], seeds: range) -> pd.DataFrame:
+def measure(task: FCOSTask, chosen: dict[str, Architecture], seeds: range, file: Path) -> pd.DataFrame:
     """One row a decoder and seed: reward and AP on meta-val, where the search chose, and on the held-out test set."""
     test_crops, test_cache = task.held_out(nothing)
     places = {
         "": (task.prepared.crops, task.prepared.cache, task.prepared.meta_val),
         "test_": (test_crops, test_cache, np.arange(len(test_crops))),
     }
-    rows = []
-    for name, architecture in chosen:
-        for seed in seeds:
+    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
+    there = {(row["decoder"], row["seed"], row["key"]) for row in rows}
+    for seed in seeds:
+        for name, architecture in chosen.items():
+            if (name, seed, architecture.key) in there:
+                continue
             model = task.train(architecture, seed)
             row: dict[str, object] = {"decoder": name, "seed": seed}
             for prefix, (crops, cache, indices) in places.items():
                 row[f"{prefix}reward"] = -task.losses(model, cache, indices)["loss"]
                 row[f"{prefix}ap"] = task.average_precision(model, crops, cache, indices)["ap"]
-            rows.append(row | {"params": sum(p.numel() for p in model.parameters()), "key": architecture.key})
-            print(
-                {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()},
-                flush=True,
-            )
+            rows.append(row | task.complexity(architecture) | {"key": architecture.key})
+            pd.DataFrame(rows).to_csv(file, index=False)
+            print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     return pd.DataFrame(rows)
 
 
-FIGURES = ("reward", "ap", "test_reward", "test_ap")
-
-
 def table(frame: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds; the uniform ones as a group, over decoders, and the best of them."""
-    means = frame.groupby("decoder", sort=False)[[*FIGURES, "params"]].mean()
-    spread = frame.groupby("decoder", sort=False)[list(FIGURES)].std()
-    head = "| decoder | reward | AP | reward, test | AP, test | parameters |"
-    lines = [f"{frame['seed'].nunique()} proxy-training seeds", "", head, "| --- | --- | --- | --- | --- | --- |"]
-
-    def line(name: str, mean: pd.Series, std: pd.Series) -> str:
-        cells = [f"{mean[figure]:.4f} ± {std[figure]:.4f}" for figure in FIGURES]
-        return "| " + " | ".join([name, *cells, f"{mean['params'] / 1e3:.0f} k"]) + " |"
-
-    drawn = means[means.index.str.startswith("uniform")]
-    best = str(drawn["reward"].idxmax())
-    titles = {"searched": "searched", "standard": "standard", best: f"{best}, best of the uniform"}
-    lines += [line(title, means.loc[name], spread.loc[name]) for name, title in titles.items()]
-    lines.append(line(f"{len(drawn)} uniform, ± over decoders", drawn.mean(), drawn.std()))
-    beaten = {figure: int((drawn[figure] < means.loc["searched", figure]).sum()) for figure in FIGURES}
-    lines.append(f"\nUniform decoders that the searched one beats, of {len(drawn)}: {beaten}")
+    """Mean ± standard deviation over the seeds, and the mean difference to the standard decoder with its interval."""
+    head = ["decoder", "reward, meta-val", "AP, meta-val", "reward, test", "AP, test", "parameters", "MACs"]
+    lines = [f"{frame['seed'].nunique()} proxy-training seeds", "", _row(head), _row(["---"] * len(head))]
+    drawn = frame["decoder"].str.startswith("uniform")
+    values = {name: part.set_index("seed") for name, part in frame[~drawn].groupby("decoder", sort=False)}
+    for name, part in values.items():
+        cells = [f"{part[figure].mean():.4f} ± {part[figure].std():.4f}" for figure in FIGURES]
+        lines.append(_row([name, *cells, f"{part['params'].mean() / 1e3:.0f} k", f"{part['macs'].mean() / 1e6:.1f} M"]))
+    if drawn.any():
+        means = frame[drawn].groupby("decoder")[[*FIGURES, "params", "macs"]].mean()
+        cells = [f"{means[figure].mean():.4f} ± {means[figure].std():.4f}" for figure in FIGURES]
+        sizes = [f"{means['params'].mean() / 1e3:.0f} k", f"{means['macs'].mean() / 1e6:.1f} M"]
+        lines.append(_row([f"{len(means)} uniform (± over decoders)", *cells, *sizes]))
+    lines += ["", "Above the standard decoder, paired over the seeds, with the 95 % interval of Student's t:", ""]
+    lines += [_row(["decoder", *head[1:5]]), _row(["---"] * 5)]
+    for name in (name for name in values if name != "standard"):
+        gaps = values[name][list(FIGURES)] - values["standard"][list(FIGURES)]
+        lines.append(_row([name, *(interval(gaps[figure].dropna()) for figure in FIGURES)]))
     return "\n".join(lines)
 
 
-def plot(run: nas.Run, path: Path) -> None:
-    """Reward against trial, a panel a stage: every trial, the controller's running mean, the best so far."""
-    stages = [stage for stage, frame in run.trials.groupby("stage", sort=False)]
+def interval(gaps: pd.Series) -> str:
+    """Mean and 95 % interval."""
+    low, high = stats.t.interval(0.95, len(gaps) - 1, gaps.mean(), stats.sem(gaps))
+    return f"{gaps.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def plot(runs: list[nas.Run], path: Path) -> None:
+    """Reward against trial, a panel a stage, a colour a run: every trial, the running mean, the best so far."""
+    stages = [space.name for space in runs[0].settings.search_space().stages]
     figure, axes = plt.subplots(1, len(stages), figsize=(6 * len(stages), 4), squeeze=False, layout="constrained")
     for axis, stage in zip(axes[0], stages, strict=True):
-        reward = run.trials.query("stage == @stage")["reward"].reset_index(drop=True)
-        trial = reward.index + 1
-        axis.plot(trial, reward, ".", color="0.6", label="trial")
-        axis.plot(
-            trial, reward.rolling(WINDOW, min_periods=WINDOW).mean(), color="C0", label=f"mean of the last {WINDOW}"
-        )
-        axis.plot(trial, reward.cummax(), color="C1", label="best so far")
-        low, high = reward.quantile(0.05), reward.max()
+        rewards = []
+        for number, run in enumerate(runs):
+            reward = run.trials.query("stage == @stage")["reward"].reset_index(drop=True)
+            rewards.append(reward)
+            look, trial = {"color": f"C{number}"}, reward.index + 1
+            axis.plot(trial, reward, ".", alpha=0.3, **look)
+            axis.plot(trial, reward.rolling(WINDOW, min_periods=WINDOW).mean(), label=run.path.name, **look)
+            axis.plot(trial, reward.cummax(), linestyle="--", **look)
+        for row in runs[0].references.to_dict("records") if stage == stages[0] else []:
+            axis.axhline(row["reward"], color="0.3", linewidth=0.8)
+            axis.annotate(row["name"], (1, row["reward"]), color="0.3", fontsize=8, va="bottom")
+        every = pd.concat(rewards)
+        low, high = every.quantile(0.1), every.max()
         axis.set(xlabel="trial", ylabel="reward (negative loss on meta-val)", title=stage)
         axis.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs))
     figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--uniform", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, help="training steps; the run's own without it")
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--uniform", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--iterations", type=int, help="training steps; the runs' own without it")
     parser.add_argument("--out", type=Path, default=Path("."))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    run = nas.load_run(given.run)
-    plot(run, given.out / "search.png")
-    seeds = range(100, 100 + given.seeds)
-    frame = measure(full_task(run, given.iterations), decoders(run, given.uniform), seeds)
-    frame.to_csv(given.out / "decoders.csv", index=False)
+    runs = [nas.load_run(path) for path in given.runs]
+    plot(runs, given.out / "search.png")
+    seeds = range(FIRST_SEED, FIRST_SEED + given.seeds)
+    chosen = decoders(runs, given.uniform)
+    frame = measure(full_task(runs[0], given.iterations), chosen, seeds, given.out / "decoders.csv")
     print(table(frame))
 
 
