@@ -154,6 +154,14 @@ class ProxyTask(Protocol):
         """The sizes of the networks that are scored, named as `proxy_tasks.build_network` takes them."""
         return {}
 
+    def forward_pass(self, architecture: Architecture) -> Callable[[], object]:
+        """One forward pass of the whole network around ``architecture``, to be timed; call after `prepare`.
+
+        The network is untrained; it is on the task's device, as is its input: one image of the size that candidates are
+        scored at.
+        """
+        raise NotImplementedError
+
     def kept(self) -> "dict[str, nn.Module]":
         """Trained parts that a run keeps, so that it goes on with them wherever the cache is; call after `prepare`."""
         return {}

@@ -16,6 +16,7 @@ from nas.analysis.stage import StageTrials, stage_trials
 from nas.analysis.tables import TABLES, Analysis, Best
 from nas.run.directory import RunRecord
 from nas.run.reading import Contents, Run
+from nas.settings.targets import Targets
 from search_spaces import InputError
 
 __all__ = ["analyse", "names_apart"]
@@ -60,6 +61,7 @@ def analyse(run: str | Path | Run, name: str | None = None) -> Analysis:
         tables=tables,
         notes=_notes(tables, record),
         plotted=family_of(record.settings.search_space()).plotted,
+        targets=Targets(record.settings.target),
     )
 
 
@@ -132,7 +134,7 @@ def _settings(record: RunRecord, contents: Contents) -> tuple[str, str, str]:
     return (
         f"{own.space} ({stages}) on {own.data or 'the built-in shapes'}, backbone {own.backbone or 'by preset'}",
         f"controller {own.controller}, reward {own.reward}, preset {own.preset}, seed {own.seed}, {own.device},"
-        f" {where}{'; ' + sizes if sizes else ''}",
+        f" {where}{'; ' + sizes if sizes else ''}{f'; under {Targets(own.target)}' if own.target else ''}",
         f"{len(contents.trials)} of {planned} trials: {counts}; begun {begun:%Y-%m-%d %H:%M}",
     )
 

@@ -19,8 +19,9 @@ class StageTrials:
     Args:
         name: the stage's name.
         space: the space that the stage searches.
-        frame: columns trial, number (from 1), status, reward (NaN where there is none), reason, started, seconds, and
-            ``full``: whether the reward is that of a trial that was done, the row's own or the one it duplicates.
+        frame: columns trial, number (from 1), status, reward (as it was told, NaN where there is none), own_reward
+            (the task's, which a target leaves as it is), reason, started, seconds, and ``full``: whether the reward is
+            that of a trial that was done, the row's own or the one it duplicates.
         metrics: the figures of each row by name, NaN where a figure was not finite.
         tokens: int64 (rows, choices), the options taken.
         comparable: float (rows,), the scores by which the trials of the stage are compared with each other; NaN for
@@ -61,10 +62,11 @@ def stage_trials(
     Raises:
         InputError: a row has a choice or an option that the space lacks.
     """
-    own = ("status", "reward", "reason", "started", "seconds")
-    frame = pd.DataFrame({column: [getattr(row, column) for row in rows] for column in own})
+    named = {"status": "status", "reward": "told", "own_reward": "reward", "reason": "reason"}
+    named |= {"started": "started", "seconds": "seconds"}
+    frame = pd.DataFrame({column: [getattr(row, name) for row in rows] for column, name in named.items()})
     frame.insert(0, "trial", [row.number for row in rows])
-    frame = frame.astype({"reward": float, "seconds": float})
+    frame = frame.astype({"reward": float, "own_reward": float, "seconds": float})
     frame.insert(1, "number", np.arange(1, len(rows) + 1))
     done = {row.key for row in rows if row.status == "done"}
     frame["full"] = [row.status in ("done", "duplicate") and row.key in done for row in rows]

@@ -49,13 +49,14 @@ failures               stage, status, reason, count: diverged and failed trials;
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from nas.run.reading import Ranked
+from nas.settings.targets import Targets
 from search_spaces import Architecture
 
 __all__ = ["TABLES", "Analysis", "Best", "random_baseline", "table", "write_tables"]
@@ -110,6 +111,7 @@ class Analysis:
         tables: every table of `TABLES`, by name.
         notes: by the name of a table, sentences on what could not be computed and why, and on how to read it.
         plotted: the results of full training that the family of the space declares to be worth a plot.
+        targets: what an architecture of the search may cost.
     """
 
     name: str
@@ -122,6 +124,7 @@ class Analysis:
     tables: Mapping[str, pd.DataFrame]
     notes: Mapping[str, str]
     plotted: tuple[str, ...] = ()
+    targets: Targets = field(default_factory=Targets)
 
 
 def random_baseline(analysis: Analysis, analyses: Sequence[Analysis]) -> Analysis | None:

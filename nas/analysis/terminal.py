@@ -1,11 +1,10 @@
 """An analysis on the terminal: settings, best architectures, failures by reason, what was sampled."""
 
-import math
-
 from rich.console import Console
 from rich.table import Table
 
 from nas.analysis.tables import Analysis
+from nas.settings.targets import COSTS, cost_text
 
 __all__ = ["show"]
 
@@ -41,20 +40,17 @@ def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 
 def _best(analysis: Analysis) -> Table:
-    table = _table(f"the best {len(analysis.best)}", ("key",), ("rank", "reward", "parameters", "MACs", "trials"))
+    costs = [cost for cost in COSTS if any(cost in best.trials[-1].metrics for best in analysis.best)]
+    own = ("told", "met") if analysis.targets else ()
+    figures = ("rank", "reward", *own, *(COSTS[cost][0] for cost in costs), "trials")
+    table = _table(f"the best {len(analysis.best)}", ("key",), figures)
     for best in analysis.best:
         last = best.trials[-1]
-        sizes = [_amount(last.metrics.get(name), *unit) for name, unit in _UNITS.items()]
+        told = (f"{last.told:.4f}", "yes" if analysis.targets.met(last.metrics) else "no") if own else ()
+        sizes = [cost_text(cost, last.metrics) for cost in costs]
         trials = " + ".join(str(trial.number) for trial in best.trials)
-        table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *sizes, trials)
+        table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *told, *sizes, trials)
     return table
-
-
-_UNITS = {"params": (1e6, "M"), "macs": (1e9, "G")}
-
-
-def _amount(value: float | None, unit: float, name: str) -> str:
-    return "" if value is None or math.isnan(value) else f"{value / unit:.3f} {name}"
 
 
 def _failures(analysis: Analysis) -> Table:

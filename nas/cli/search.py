@@ -52,7 +52,7 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
         if item.name not in flags:
             continue
         given = flags[item.name]
-        if item.default is MISSING:
+        if item.default is MISSING and not item.metadata["kind"].is_text:
             values[item.name] = dict(read_pair(item.metadata["flag"], text) for text in given)
         elif isinstance(given, str) and not item.metadata["kind"].is_text:
             values[item.name] = read_literal(given)

@@ -10,6 +10,7 @@ from nas.run.directory import RunRecord, read_record
 from nas.run.rows import DiagnosticRow, PromotionRow, StageRow, TrialRow
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
+from nas.settings.targets import TOLD
 from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
@@ -30,12 +31,20 @@ class Ranked:
     metrics: dict[str, float]
     choices: dict[str, str]
 
+    @property
+    def told(self) -> float:
+        """What the controller was told: the reward, or with a target what is left of it."""
+        return self.metrics.get(TOLD, self.reward)
+
 
 def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
-    """The trials that are done, best reward first, of equal rewards the earlier first."""
-    done = [row for row in rows if row.status == "done" and row.reward is not None]
-    best = sorted(done, key=lambda row: (-(row.reward or 0.0), row.number))
-    return [Ranked(r.number, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
+    """The trials that are done, best first by the reward that was told, of equal ones the earlier first."""
+    done = [
+        Ranked(r.number, r.key, r.reward, r.metrics, r.choices)
+        for r in rows
+        if r.status == "done" and r.reward is not None
+    ]
+    return sorted(done, key=lambda row: (-row.told, row.number))
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Run:
 
         Columns: trial, stage, status, reward, key, cached (bool), reason, params, macs (NaN where the task has none),
         seconds, one per choice (the option's name, missing for a choice of another stage), and ``metric.NAME`` for each
-        further figure.
+        further figure; with a target ``metric.told`` is the reward that was told.
         """
         import pandas
 

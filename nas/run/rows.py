@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from nas.settings.targets import TOLD
+
 __all__ = ["DiagnosticRow", "Outcome", "PromotionRow", "StageRow", "TrialRow"]
 
 
@@ -25,6 +27,11 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     transient: bool = False
+
+    @property
+    def told(self) -> float | None:
+        """What the controller is told: the reward, or with a target what is left of it."""
+        return self.metrics.get(TOLD, self.reward)
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ class TrialRow:
     transient: bool
     started: float
     seconds: float | None
+
+    @property
+    def told(self) -> float | None:
+        """As of `Outcome`."""
+        return self.metrics.get(TOLD, self.reward)
 
     @property
     def cached(self) -> bool:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from nas.run.reading import Ranked
 from nas.searching.loop import Settled
+from nas.settings.targets import COSTS, LATENCY, Targets, cost_text
 
 __all__ = ["Display"]
 
@@ -97,11 +98,13 @@ class Display:
         self._searching += time.perf_counter() - self._stage_begun
         self._what = ""
 
-    def closing(self, run: Path, tables: Mapping[str, Sequence[Ranked]], workers: int) -> None:
+    def closing(
+        self, run: Path, tables: Mapping[str, Sequence[Ranked]], workers: int, targets: Targets | None = None
+    ) -> None:
         """The best of each stage, where the time went, and the command to run next."""
         self._bars.stop()
         for stage, ranked in tables.items():
-            self.console.print(_table(stage, ranked))
+            self.console.print(_table(stage, ranked, targets or Targets()))
         total = time.perf_counter() - self._begun
         if self._searching:
             share = self._inside / (self._searching * max(1, workers))
@@ -123,16 +126,17 @@ class Display:
         self._bars.update(self._bar, completed=done, total=total, note=note)
 
 
-def _table(stage: str, ranked: Sequence[Ranked]) -> Table:
-    table = Table(title=f"{stage}: the best {len(ranked)}")
-    for column in ("rank", "reward", "parameters", "MACs", "trial"):
+def _table(stage: str, ranked: Sequence[Ranked], targets: Targets) -> Table:
+    """The best of a stage; with targets also the reward that they leave, and whether they are met."""
+    title = f"{stage}: the best {len(ranked)}" + (f" under {targets}" if targets else "")
+    table = Table(title=title, padding=0 if targets else (0, 1))  # so that it fits 80 columns
+    costs = [cost for cost in COSTS if cost != LATENCY or cost in targets.limits]
+    own = ("told", "met") if targets else ()
+    for column in ("rank", "reward", *own, *(COSTS[cost][0] for cost in costs), "trial"):
         table.add_column(column, justify="right")
     table.add_column("key", no_wrap=True)
     for rank, item in enumerate(ranked, 1):
-        figures = [_amount(item.metrics.get("params"), 1e6, "M"), _amount(item.metrics.get("macs"), 1e9, "G")]
-        table.add_row(str(rank), f"{item.reward:.4f}", *figures, str(item.number), item.key)
+        told = (f"{item.told:.4f}", "yes" if targets.met(item.metrics) else "no") if targets else ()
+        figures = [cost_text(cost, item.metrics) for cost in costs]
+        table.add_row(str(rank), f"{item.reward:.4f}", *told, *figures, str(item.number), item.key)
     return table
-
-
-def _amount(value: float | None, unit: float, name: str) -> str:
-    return "" if value is None else f"{value / unit:.3f} {name}"

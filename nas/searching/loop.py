@@ -2,7 +2,9 @@
 
 Every row counts towards the stage's trials. A network that is known already costs nothing: its recorded reward is told
 to the controller and the row is marked ``duplicate``; one that is still being evaluated is waited for. The reward of a
-trial that was stopped early is its interim score: that is what is known of the network.
+trial that was stopped early is its interim score: that is what is known of the network. With a target for what an
+architecture may cost (`nas.settings.targets`) what is told, and what trials are compared by along the way, is the
+reward that the target leaves; the row keeps both.
 
 An engine runs what `SearchLoop.next_trial` gives it and reports what became of it. What that means is decided here:
 
@@ -27,6 +29,7 @@ from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.limits import NO_LIMITS, Limits, TrialTimes
+from nas.settings.targets import TOLD, Targets
 from proxy_tasks.task import Interim
 from search_spaces import Architecture
 
@@ -60,7 +63,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Settled:
-    """A trial that has come to its end, for whoever shows it; ``status`` and ``reward`` as in its row.
+    """A trial that has come to its end, for whoever shows it; ``status`` as in its row, ``reward`` as it was told.
 
     ``diagnostics`` are the controller's where the trial made it update, else empty.
     """
@@ -85,6 +88,7 @@ class SearchLoop:
         limits: how long the search and a trial may take.
         isolated: whether trials run in processes of their own, whose deaths the engine reports. In this process a trial
             that kills it leaves nothing but its ``running`` row; such a row is therefore taken for one death.
+        targets: what an architecture may cost; None is whatever it does.
     """
 
     def __init__(
@@ -97,10 +101,12 @@ class SearchLoop:
         stopping: StoppingRule | None = None,
         limits: Limits = NO_LIMITS,
         isolated: bool = False,
+        targets: Targets | None = None,
     ):
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
         self._limits, self._times, self._isolated = limits, TrialTimes(limits), isolated
+        self._targets = targets or Targets()
         self._known: dict[str, tuple[int, Outcome]] = {}
         self._in_flight: dict[str, list[Trial]] = {}  # the trials that wait for each key under evaluation
         self._evaluated: dict[int, Trial] = {}  # what the engine has
@@ -192,13 +198,24 @@ class SearchLoop:
         """
         self._failed_starts = 0
         if isinstance(item, Interim):
-            reason = self._reason_to_stop(trial, item)
-            self._store.record_interim(trial.id, self._stage, item.step, item.steps, item.reward)
+            compared, reason = self._compared(trial, item)
+            self._store.record_interim(trial.id, self._stage, item.step, item.steps, compared)
             if reason is None:
                 return True
             item = Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
-        self._end(trial, item)
+        self._end(trial, self._under_targets(item))
         return False
+
+    def _under_targets(self, outcome: Outcome) -> Outcome:
+        """The outcome with the reward that the targets leave among its metrics; a failure where a cost is missing."""
+        if not self._targets or outcome.reward is None:
+            return outcome
+        missing = self._targets.missing(outcome.metrics)
+        if missing is not None:
+            reason = f"there is a target for {missing}, but the proxy task's metrics have no such figure"
+            return Outcome("failed", reason=reason, metrics=outcome.metrics, seconds=outcome.seconds)
+        told = self._targets.told(outcome.reward, outcome.metrics)
+        return replace(outcome, metrics={**outcome.metrics, TOLD: told})
 
     def lost(self, trial: Trial) -> None:
         """The process that evaluated the trial has died."""
@@ -229,11 +246,14 @@ class SearchLoop:
         for trial in self._evaluated.values():
             self._store.record_attempts(trial.id, trial.attempt - 1)
 
-    def _reason_to_stop(self, trial: Trial, item: Interim) -> str | None:
-        if self._stopping is None:
-            return None
-        earlier, better = self._store.interim_standing(self._stage, item.step, item.reward)
-        return self._stopping.reason_to_stop(trial.id, item, earlier, better)
+    def _compared(self, trial: Trial, item: Interim) -> tuple[float, str | None]:
+        """The score along the way that trials are compared by, and why the trial is stopped by it, if it is."""
+        known = self._targets.missing(item.metrics) is None
+        reward = self._targets.told(item.reward, item.metrics) if known else item.reward
+        if self._stopping is None or not known:  # before its cost is known nothing says that a trial is not worth it
+            return reward, None
+        earlier, better = self._store.interim_standing(self._stage, item.step, reward)
+        return reward, self._stopping.reason_to_stop(trial.id, item, earlier, better)
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         """Settles a trial in flight, and what waits for it: as its duplicates, or by an evaluation of their own."""
@@ -254,13 +274,13 @@ class SearchLoop:
         self._settle(trial, Outcome("duplicate", outcome.reward, reason, outcome.metrics))
 
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
-        self._controller.tell(trial.proposal, outcome.reward)
+        self._controller.tell(trial.proposal, outcome.told)
         diagnostics = self._updated_diagnostics()
         self._store.record_outcome(trial.id, self._stage, outcome, changed_parts(self._controller), diagnostics)
         self._settled_count += 1
         if outcome.status == "done":
             self._times.add(outcome.seconds)
-        self._on_settled(Settled(trial, outcome.status, outcome.reward, outcome.seconds, diagnostics))
+        self._on_settled(Settled(trial, outcome.status, outcome.told, outcome.seconds, diagnostics))
 
     def _updated_diagnostics(self) -> dict[str, float]:
         """The controller's diagnostics where they have changed, else empty."""

@@ -23,6 +23,7 @@ from nas.searching.loop import SearchLoop, Settled
 from nas.searching.plan import Stage, task_factory
 from nas.searching.resuming import refuse_change
 from nas.settings import SearchSettings
+from nas.settings.targets import Targets
 from proxy_tasks.task import Diverged
 from search_spaces import Architecture, InputError
 
@@ -64,7 +65,7 @@ def run_stages(
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
     tables = {stage: ranked[:5] for stage, ranked in Run(run).ranked().items()}
-    display.closing(run, tables, settings.workers)
+    display.closing(run, tables, settings.workers, Targets(settings.target))
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
 
@@ -102,7 +103,7 @@ class _Search:
         return True
 
     def winner(self, stage: Stage) -> Architecture:
-        """The architecture with the best reward; raises `SearchFailed` where no trial has one."""
+        """The architecture with the best reward, as it was told; raises `SearchFailed` where no trial has one."""
         rows = self.store.trials(stage.name)
         ranked = rank(rows)
         if not ranked:
@@ -129,7 +130,7 @@ class _Search:
         task.release()  # for the workers; this process takes back what it needs
         controller = controller_of(stage, settings)
         settled = [row for row in self.store.trials(stage.name) if row.status != "running"]
-        best = next((row.reward for row in rank(settled)), None)
+        best = next((row.told for row in rank(settled)), None)
         self.display.stage(stage.name, len(settled), stage.trials, best)
 
         from nas.searching.curves import Curves
@@ -150,6 +151,7 @@ class _Search:
                 stopping,
                 self.limits,
                 isolated=settings.workers > 0,
+                targets=Targets(settings.target),
             )
             try:
                 self.engine(loop, task, make_task)

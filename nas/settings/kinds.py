@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nas.settings.targets import parse_targets
+
 __all__ = [
     "FLAG",
     "GPUS",
@@ -13,6 +15,7 @@ __all__ = [
     "MODULES",
     "PATH",
     "SECONDS",
+    "TARGETS",
     "TEXT",
     "TRIALS",
     "WEIGHTS",
@@ -119,4 +122,5 @@ GPUS = Kind("a number of GPUs: 0, a fraction below 1 or a whole number", _gpus_v
 HOURS = Kind("a number of hours above 0", _positive_value)
 SECONDS = Kind("a number of seconds above 0", _positive_value)
 MAPPING = Kind("a mapping of names to values", _mapping_value)
+TARGETS = Kind("COST=VALUE, as in macs=0.1G", parse_targets, is_text=True)
 FLAG = Kind("true or false", _flag_value)

@@ -14,6 +14,7 @@ from nas.settings.kinds import (
     MODULES,
     PATH,
     SECONDS,
+    TARGETS,
     TEXT,
     TRIALS,
     WEIGHTS,
@@ -78,6 +79,16 @@ class Searched:
     seed: int = _setting(0, whole(0), "of the controller, the data's split and the training", "N")
     backbone: str | None = _setting(None, TEXT, "backbone, by name; by preset without it", "NAME")
     backbone_weights: str = _setting("default", WEIGHTS, "pretrained weights", "default|none|FILE")
+    target: dict[str, float] = field(
+        default_factory=dict,
+        metadata=_about(
+            TARGETS,
+            "what an architecture may cost: params, macs or latency_ms (of the whole network on this device, batch 1),"
+            " e.g. macs=0.1G; what costs more is told as a worse reward",
+            "COST=VALUE",
+            flag="--target",
+        ),
+    )
     static: str | None = _setting(
         None,
         PATH,
@@ -170,6 +181,8 @@ def checked(item: "Field[Any]", value: Any) -> Any:
         return {} if item.default is MISSING else None
     try:
         return kind.parse(value)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"setting {item.name!r} must be {kind.expected}, got {value!r}") from error
 

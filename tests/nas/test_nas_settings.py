@@ -28,6 +28,7 @@ ALL = {
     "cache_dir": "/tmp/cache",
     "backbone": "resnet50",
     "backbone_weights": "none",
+    "target": {"macs": 1e8, "params": 2e5},
     "static": "/tmp/arch2.safetensors",
     "skip_bad_boxes": True,
     "imports": ("mine", "yours.parts"),
@@ -37,7 +38,7 @@ FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-work
     --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
-    --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
+    --target macs=0.1G params=200k --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
 YAML = """
 space: fcos_fpn
 data: /tmp
@@ -58,6 +59,7 @@ out: /tmp/out
 cache_dir: /tmp/cache
 backbone: resnet50
 backbone_weights: none
+target: {macs: 0.1G, params: 200_000}
 static: /tmp/arch2.safetensors
 skip_bad_boxes: true
 imports: [mine, yours.parts]
