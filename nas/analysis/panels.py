@@ -25,7 +25,7 @@ __all__ = [
     "stages_of",
 ]
 
-COMPLEXITY = {"params": "parameters", "macs": "multiply-adds"}
+COMPLEXITY = {"params": "parameters", "macs": "multiply-adds", "latency_ms": "milliseconds"}
 STATUS_LOOK: dict[str, dict[str, Any]] = {
     "done": {"color": BLUE, "marker": "o", "alpha": 0.55, "linewidths": 0},
     "duplicate": {"color": PURPLE, "marker": "D", "facecolors": "none"},

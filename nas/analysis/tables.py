@@ -6,8 +6,9 @@ no reward. A stopped trial has the score it was stopped at: it counts in samplin
 left out of running means, best so far and Pareto fronts, since it is no finished trial's score. Effects compare the
 trials of a stage by one score, which the column ``score`` names: the final reward (``final``) where no trial of the
 stage was stopped, else the interim score at the step of the earliest stop (for instance ``step 60 of 120``), which done
-and stopped trials have alike; `nas.analysis.effects` says why. Intervals are empty (NaN) where a group is too small for
-them, and ``Analysis.notes`` says so.
+and stopped trials have alike; `nas.analysis.effects` says why. In a search with a target rewards are those that were
+told, except where a table says otherwise. Intervals are empty (NaN) where a group is too small for them, and
+``Analysis.notes`` says so.
 
 =====================  =================================================================================================
 table                  columns
@@ -32,8 +33,9 @@ effects                stage, kind, option, score, used, not_used, mean_with, me
 effects_by_choice      stage, choice, kind, option, then as ``effects``: the scores of trials whose choice took the
                        option (``used``) against those of trials where it took another (``not_used``)
 controller             stage, trial, number, name, value: the controller's diagnostics after each update
-pareto                 stage, trial, number, reward, params, macs, params_front, macs_front: done trials; the two last
-                       are True where no trial has a higher reward at no more parameters (multiply-adds)
+pareto                 stage, trial, number, reward (the task's own), told (what a target left of it), params, macs,
+                       latency_ms, and params_front, macs_front, latency_ms_front: done trials; the three last are True
+                       where no trial has a higher reward at no more parameters (multiply-adds, milliseconds)
 promoted               key, recipe, status, trial, stage, reward, metric, value: long, results of full training beside
                        the reward that the search gave (trial, stage and reward missing where the run does not know
                        the key); ``recipe`` names the group of full trainings that can be compared
@@ -56,7 +58,7 @@ from typing import Any
 import pandas as pd
 
 from nas.run.reading import Ranked
-from nas.settings.targets import Targets
+from nas.settings.targets import COSTS, Targets
 from search_spaces import Architecture
 
 __all__ = ["TABLES", "Analysis", "Best", "random_baseline", "table", "write_tables"]
@@ -73,7 +75,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "effects": ("stage", "kind", "option", *_EFFECT),
     "effects_by_choice": ("stage", "choice", "kind", "option", *_EFFECT),
     "controller": ("stage", "trial", "number", "name", "value"),
-    "pareto": ("stage", "trial", "number", "reward", "params", "macs", "params_front", "macs_front"),
+    "pareto": ("stage", "trial", "number", "reward", "told", *COSTS, *(f"{cost}_front" for cost in COSTS)),
     "promoted": ("key", "recipe", "status", "trial", "stage", "reward", "metric", "value"),
     "correlations": ("recipe", "metric", "count", "kendall", "kendall_p", "spearman", "spearman_p"),
     "wall_time": ("stage", "part", "seconds"),

@@ -40,6 +40,7 @@ _HEADERS = {
     "met": "target met",
     "params_front": "front, parameters",
     "macs_front": "front, multiply-adds",
+    "latency_ms_front": "front, latency",
     "expected": "if uniform",
 }
 _SHARES = ("share", "expected")
@@ -79,7 +80,7 @@ def view(name: str, analysis: Analysis) -> View:
     if name == "rewards":
         frame = frame.dropna(subset=["reward"]).sort_values("reward", ascending=False, kind="stable")
     if name == "pareto":
-        frame = frame[frame.params_front.astype(bool) | frame.macs_front.astype(bool)]
+        frame = frame[frame[[f"{cost}_front" for cost in COSTS]].any(axis=1)].dropna(axis="columns", how="all")
     if len(frame) > LONGEST:
         caption += f" The first {LONGEST} of {len(frame)} rows; all are in tables/{name}.csv."
     return _view(caption, frame.head(LONGEST))

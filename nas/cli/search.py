@@ -41,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
             options["metavar"] = item.metadata["metavar"]
         if item.default is MISSING:
             options |= {"action": "extend", "nargs": "+"}
+        if "alone" in item.metadata:
+            options |= {"nargs": "?", "const": item.metadata["alone"]}
         parser.add_argument(flag or "--" + item.name.replace("_", "-"), **options)
     return parser
 

@@ -148,6 +148,12 @@ class Run:
             best.append((whole.joined(winners), trials) if complete else (winners[-1], trials[-1:]))
         return best
 
+    def front(self, cost: str = "macs") -> "pandas.DataFrame":
+        """The Pareto front of high reward at low cost; see `nas.run.front.front`."""
+        from nas.run.front import front
+
+        return front(self, cost)
+
     def space(self, stage: str) -> SearchSpace:
         """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""
         return next(space for space in self.settings.search_space().stages if space.name == stage)

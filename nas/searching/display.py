@@ -18,7 +18,7 @@ from nas.run.reading import Ranked
 from nas.searching.loop import Settled
 from nas.settings.targets import COSTS, LATENCY, Targets, cost_text
 
-__all__ = ["Display"]
+__all__ = ["Display", "front_table", "ranked_table"]
 
 LONG = 3600.0  # seconds of trials that the time left is reckoned from; rich's own 30 are less than one long trial
 
@@ -99,12 +99,20 @@ class Display:
         self._what = ""
 
     def closing(
-        self, run: Path, tables: Mapping[str, Sequence[Ranked]], workers: int, targets: Targets | None = None
+        self,
+        run: Path,
+        tables: Mapping[str, Sequence[Ranked]],
+        workers: int,
+        targets: Targets | None = None,
+        fronts: Mapping[str, Sequence[Ranked]] | None = None,
     ) -> None:
-        """The best of each stage, where the time went, and the command to run next."""
+        """The best of each stage, the fronts by cost, where the time went, and the command to run next."""
         self._bars.stop()
         for stage, ranked in tables.items():
-            self.console.print(_table(stage, ranked, targets or Targets()))
+            title = f"{stage}: the best {len(ranked)}" + (f" under {targets}" if targets else "")
+            self.console.print(ranked_table(title, ranked, targets))
+        for cost, ranked in (fronts or {}).items():
+            self.console.print(front_table(cost, ranked, targets))
         total = time.perf_counter() - self._begun
         if self._searching:
             share = self._inside / (self._searching * max(1, workers))
@@ -126,11 +134,16 @@ class Display:
         self._bars.update(self._bar, completed=done, total=total, note=note)
 
 
-def _table(stage: str, ranked: Sequence[Ranked], targets: Targets) -> Table:
-    """The best of a stage; with targets also the reward that they leave, and whether they are met."""
-    title = f"{stage}: the best {len(ranked)}" + (f" under {targets}" if targets else "")
+def front_table(cost: str, ranked: Sequence[Ranked], targets: Targets | None = None) -> Table:
+    """The front of reward against a cost, as `ranked_table`."""
+    under = f" under {targets}" if targets else ""
+    return ranked_table(f"the front of reward against {COSTS[cost][0]}: {len(ranked)}{under}", ranked, targets)
+
+
+def ranked_table(title: str, ranked: Sequence[Ranked], targets: Targets | None = None) -> Table:
+    """Trials with reward and cost; with targets also the reward that was told, and whether they are met."""
     table = Table(title=title, padding=0 if targets else (0, 1))  # so that it fits 80 columns
-    costs = [cost for cost in COSTS if cost != LATENCY or cost in targets.limits]
+    costs = [cost for cost in COSTS if cost != LATENCY or any(cost in item.metrics for item in ranked)]
     own = ("told", "met") if targets else ()
     for column in ("rank", "reward", *own, *(COSTS[cost][0] for cost in costs), "trial"):
         table.add_column(column, justify="right")

@@ -12,7 +12,8 @@ import controllers
 from nas.errors import Interrupted, SearchFailed
 from nas.folders import full_disk_told
 from nas.run.directory import read_record, write_record
-from nas.run.reading import Run, rank
+from nas.run.front import front_with_trials
+from nas.run.reading import Ranked, Run, rank
 from nas.run.store import RunStore
 from nas.searching import kept
 from nas.searching.display import Display
@@ -65,9 +66,18 @@ def run_stages(
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
     tables = {stage: ranked[:5] for stage, ranked in Run(run).ranked().items()}
-    display.closing(run, tables, settings.workers, Targets(settings.target))
+    display.closing(run, tables, settings.workers, Targets(settings.target), _fronts(run, settings))
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
+
+
+def _fronts(run: Path, settings: SearchSettings) -> dict[str, list[Ranked]]:
+    """The fronts that are asked for, by cost: the one of the setting, else those of the targets."""
+    fronts = {}
+    for cost in [settings.pareto] if settings.pareto else settings.target:
+        with suppress(InputError):  # no trial that is done has it
+            fronts[cost] = [trials[-1] for _, trials in front_with_trials(Run(run), cost)]
+    return fronts
 
 
 @dataclass

@@ -22,6 +22,7 @@ from nas.settings.kinds import (
     one_of,
     whole,
 )
+from nas.settings.targets import COSTS
 from search_spaces.errors import InputError
 from search_spaces.registry import SPACES, import_user_module
 from search_spaces.space import SearchSpace
@@ -32,7 +33,8 @@ __all__ = ["Execution", "SearchSettings", "Searched", "checked", "setting_field"
 def _about(kind: Kind, help: str, metavar: str = "", flag: str | None = "") -> dict[str, Any]:
     """A field's metadata; ``flag`` is its flag where that is not ``--name``, None where it has none.
 
-    The flag of a truth value takes no argument and gives the other value than the default.
+    The flag of a truth value takes no argument and gives the other value than the default. A field whose flag may stand
+    alone has the value that it then gives under ``"alone"``.
     """
     return {"kind": kind, "help": help, "metavar": metavar, "flag": flag}
 
@@ -122,6 +124,13 @@ class Execution:
         "end a trial that takes longer, as failed; without it 20 times the median of the trials that are done, at least"
         " 600, once there are five",
         "SECONDS",
+    )
+    pareto: str | None = field(
+        default=None,
+        metadata=_about(
+            one_of(*COSTS), "show the front of reward against a cost at the end: macs, params or latency_ms", "COST"
+        )
+        | {"alone": "macs"},
     )
     workers: int = _setting(0, whole(0), "worker processes (Ray Tune); 0 runs trials in this process", "N")
     gpus_per_worker: float | None = _setting(

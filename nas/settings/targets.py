@@ -38,8 +38,8 @@ class Targets:
         return next((cost for cost in self.limits if not math.isfinite(metrics.get(cost, math.nan))), None)
 
     def met(self, metrics: Mapping[str, float]) -> bool:
-        """Whether no cost is above its target; its figure must be there."""
-        return all(metrics[cost] <= limit for cost, limit in self.limits.items())
+        """Whether no cost is above its target; one that has no figure is."""
+        return all(metrics.get(cost, math.nan) <= limit for cost, limit in self.limits.items())
 
     def told(self, reward: float, metrics: Mapping[str, float]) -> float:
         """``reward`` made worse by the factor (cost / target) ** `WEIGHT` for each cost above its target.

@@ -12,6 +12,7 @@ ALL = {
     "space": "fcos_fpn",
     "data": "/tmp",
     "trials": (3, 4),
+    "pareto": "params",
     "workers": 2,
     "gpus_per_worker": 0.5,
     "ray_address": "auto",
@@ -35,7 +36,7 @@ ALL = {
     "task": {"crop": 192, "learning_rate": 8e-4},
 }
 FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-worker 0.5 --ray-address auto
-    --hours 1.5 --trial-timeout 900
+    --pareto params --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
     --target macs=0.1G params=200k --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
@@ -43,6 +44,7 @@ YAML = """
 space: fcos_fpn
 data: /tmp
 trials: [3, 4]
+pareto: params
 workers: 2
 gpus_per_worker: 0.5
 ray_address: auto
