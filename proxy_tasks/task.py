@@ -141,7 +141,10 @@ class ProxyTask(Protocol):
         """Frees what is held on the device, for other processes to use; `evaluate` takes back what it needs."""
 
     def fingerprints(self) -> dict[str, str]:
-        """What the scores depend on (data, backbone, cache), for ``run.yaml``; call after `prepare`."""
+        """What the scores depend on (data, backbone, cache), for ``run.yaml``; call after `prepare`.
+
+        In a progressive search that has what is taken from the stage before among it.
+        """
 
     def evaluate(self, architecture: Architecture) -> Iterator[Interim | Score]:
         """Trains and scores; yields any number of `Interim` and, last, one `Score`.

@@ -16,6 +16,7 @@ from nas.analysis.stage import StageTrials, stage_trials
 from nas.analysis.tables import TABLES, Analysis, Best
 from nas.run.directory import RunRecord
 from nas.run.reading import Contents, Run
+from nas.run.rows import scored
 from nas.settings.targets import Targets
 from search_spaces import InputError
 
@@ -116,7 +117,7 @@ def _controller(contents: Contents, stages: list[StageTrials]) -> pd.DataFrame:
 
 
 def _best(run: Run, contents: Contents) -> tuple[Best, ...]:
-    if not any(row.status == "done" for row in contents.trials):
+    if not scored(contents.trials):
         return ()
     found = run.best_with_trials(SHOWN, contents)
     return tuple(Best(rank, architecture, tuple(trials)) for rank, (architecture, trials) in enumerate(found, 1))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run.directory import RunRecord, read_record
-from nas.run.rows import DiagnosticRow, PromotionRow, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, PromotionRow, StageRow, TrialRow, scored
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
 from nas.settings.targets import TOLD
@@ -38,13 +38,10 @@ class Ranked:
 
 
 def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
-    """The trials that are done, best first by the reward that was told, of equal ones the earlier first."""
-    done = [
-        Ranked(r.number, r.key, r.reward, r.metrics, r.choices)
-        for r in rows
-        if r.status == "done" and r.reward is not None
-    ]
-    return sorted(done, key=lambda row: (-row.told, row.number))
+    """The trials that have a whole score, best first by the reward that was told, of equal ones the earlier first."""
+    whole = [row for row in scored(rows) if row.reward is not None]
+    best = [Ranked(r.number, r.key, r.reward or 0.0, r.metrics, r.choices) for r in whole]
+    return sorted(best, key=lambda row: (-row.told, row.number))
 
 
 @dataclass(frozen=True)

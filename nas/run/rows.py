@@ -1,10 +1,11 @@
 """What the run store keeps: one frozen record for each of its tables, and how a trial ended."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nas.settings.targets import TOLD
 
-__all__ = ["DiagnosticRow", "Outcome", "PromotionRow", "StageRow", "TrialRow"]
+__all__ = ["DiagnosticRow", "Outcome", "PromotionRow", "StageRow", "TrialRow", "scored"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,21 @@ class TrialRow:
     def cached(self) -> bool:
         """Whether the reward is that of an earlier trial of the same network."""
         return self.status == "duplicate"
+
+
+def scored(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """The rows that have the whole score of a network, one for each: trials that are done, in their order.
+
+    Of a network that another run has scored (the setting ``reuse``) every row is a duplicate: it is the first of them.
+    """
+    rows = list(rows)
+    seen = {row.key for row in rows if row.status not in ("running", "duplicate")}
+    found = []
+    for row in rows:
+        if row.status == "done" or (row.status == "duplicate" and row.key not in seen):
+            found.append(row)
+            seen.add(row.key)
+    return found
 
 
 @dataclass(frozen=True)

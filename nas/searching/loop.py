@@ -1,10 +1,10 @@
 """The heart of a search, the same for every engine: ask the controller, spot known networks, record, tell.
 
-Every row counts towards the stage's trials. A network that is known already costs nothing: its recorded reward is told
-to the controller and the row is marked ``duplicate``; one that is still being evaluated is waited for. The reward of a
-trial that was stopped early is its interim score: that is what is known of the network. With a target for what an
-architecture may cost (`nas.settings.targets`) what is told, and what trials are compared by along the way, is the
-reward that the target leaves; the row keeps both.
+Every row counts towards the stage's trials. A network that is known already, from this run or from one whose scores are
+reused, costs nothing: its recorded reward is told to the controller and the row is marked ``duplicate``; one that is
+still being evaluated is waited for. The reward of a trial that was stopped early is its interim score: that is what is
+known of the network. With a target for what an architecture may cost (`nas.settings.targets`) what is told, and what
+trials are compared by along the way, is the reward that the target leaves; the row keeps both.
 
 An engine runs what `SearchLoop.next_trial` gives it and reports what became of it. What that means is decided here:
 
@@ -19,7 +19,7 @@ A failure *for the moment* (`Outcome.transient`) is not remembered of the networ
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -29,7 +29,8 @@ from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.limits import NO_LIMITS, Limits, TrialTimes
-from nas.settings.targets import TOLD, Targets
+from nas.searching.told import compared, under_targets
+from nas.settings.targets import Targets
 from proxy_tasks.task import Interim
 from search_spaces import Architecture
 
@@ -65,7 +66,8 @@ class Trial:
 class Settled:
     """A trial that has come to its end, for whoever shows it; ``status`` as in its row, ``reward`` as it was told.
 
-    ``diagnostics`` are the controller's where the trial made it update, else empty.
+    ``diagnostics`` are the controller's where the trial made it update, else empty. ``reused`` says that the score is
+    another run's.
     """
 
     trial: Trial
@@ -73,6 +75,7 @@ class Settled:
     reward: float | None
     seconds: float
     diagnostics: dict[str, float] = field(default_factory=dict)
+    reused: bool = False
 
 
 class SearchLoop:
@@ -89,6 +92,7 @@ class SearchLoop:
         isolated: whether trials run in processes of their own, whose deaths the engine reports. In this process a trial
             that kills it leaves nothing but its ``running`` row; such a row is therefore taken for one death.
         targets: what an architecture may cost; None is whatever it does.
+        known: by key, networks that another run has scored: by which trial, in words, and how.
     """
 
     def __init__(
@@ -102,12 +106,14 @@ class SearchLoop:
         limits: Limits = NO_LIMITS,
         isolated: bool = False,
         targets: Targets | None = None,
+        known: Mapping[str, tuple[str, Outcome]] | None = None,
     ):
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
         self._limits, self._times, self._isolated = limits, TrialTimes(limits), isolated
         self._targets = targets or Targets()
-        self._known: dict[str, tuple[int, Outcome]] = {}
+        self._reused = known or {}
+        self._known = dict(self._reused)
         self._in_flight: dict[str, list[Trial]] = {}  # the trials that wait for each key under evaluation
         self._evaluated: dict[int, Trial] = {}  # what the engine has
         self._again: deque[Trial] = deque()  # in flight, but what ran them is gone
@@ -127,7 +133,8 @@ class SearchLoop:
             elif row.status == "done":
                 self._times.add(row.seconds or 0.0)
             if row.status not in ("running", "duplicate") and not row.transient:
-                self._known[row.key] = row.number, Outcome(row.status, row.reward, row.reason, row.metrics)
+                outcome = Outcome(row.status, row.reward, row.reason, row.metrics)
+                self._known[row.key] = f"trial {row.number}", outcome
         self._count, self._settled_count = len(rows), len(rows) - len(self._pending)
 
     def _restored(self, row: TrialRow) -> Trial:
@@ -198,24 +205,15 @@ class SearchLoop:
         """
         self._failed_starts = 0
         if isinstance(item, Interim):
-            compared, reason = self._compared(trial, item)
-            self._store.record_interim(trial.id, self._stage, item.step, item.steps, compared)
+            reward = compared(item, self._targets)
+            reason = self._reason_to_stop(trial, item, reward)
+            known = item.reward if reward is None else reward
+            self._store.record_interim(trial.id, self._stage, item.step, item.steps, known)
             if reason is None:
                 return True
             item = Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
-        self._end(trial, self._under_targets(item))
+        self._end(trial, under_targets(item, self._targets))
         return False
-
-    def _under_targets(self, outcome: Outcome) -> Outcome:
-        """The outcome with the reward that the targets leave among its metrics; a failure where a cost is missing."""
-        if not self._targets or outcome.reward is None:
-            return outcome
-        missing = self._targets.missing(outcome.metrics)
-        if missing is not None:
-            reason = f"there is a target for {missing}, but the proxy task's metrics have no such figure"
-            return Outcome("failed", reason=reason, metrics=outcome.metrics, seconds=outcome.seconds)
-        told = self._targets.told(outcome.reward, outcome.metrics)
-        return replace(outcome, metrics={**outcome.metrics, TOLD: told})
 
     def lost(self, trial: Trial) -> None:
         """The process that evaluated the trial has died."""
@@ -246,14 +244,13 @@ class SearchLoop:
         for trial in self._evaluated.values():
             self._store.record_attempts(trial.id, trial.attempt - 1)
 
-    def _compared(self, trial: Trial, item: Interim) -> tuple[float, str | None]:
-        """The score along the way that trials are compared by, and why the trial is stopped by it, if it is."""
-        known = self._targets.missing(item.metrics) is None
-        reward = self._targets.told(item.reward, item.metrics) if known else item.reward
-        if self._stopping is None or not known:  # before its cost is known nothing says that a trial is not worth it
-            return reward, None
+    def _reason_to_stop(self, trial: Trial, item: Interim, reward: float | None) -> str | None:
+        if (
+            self._stopping is None or reward is None
+        ):  # before its cost is known nothing says that a trial is not worth it
+            return None
         earlier, better = self._store.interim_standing(self._stage, item.step, reward)
-        return reward, self._stopping.reason_to_stop(trial.id, item, earlier, better)
+        return self._stopping.reason_to_stop(trial.id, item, earlier, better)
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         """Settles a trial in flight, and what waits for it: as its duplicates, or by an evaluation of their own."""
@@ -264,14 +261,15 @@ class SearchLoop:
         if outcome.transient:
             self._pending.extend(waiting)
             return
-        self._known[key] = trial.id, outcome
+        self._known[key] = f"trial {trial.id}", outcome
         for duplicate in waiting:
             self._settle_duplicate(duplicate)
 
     def _settle_duplicate(self, trial: Trial) -> None:
         original, outcome = self._known[trial.key]
-        reason = f"same network as trial {original}" + (", stopped early" if outcome.status == "stopped" else "")
-        self._settle(trial, Outcome("duplicate", outcome.reward, reason, outcome.metrics))
+        reason = f"same network as {original}" + (", stopped early" if outcome.status == "stopped" else "")
+        duplicate = Outcome("duplicate", outcome.reward, reason, outcome.metrics)
+        self._settle(trial, under_targets(duplicate, self._targets))
 
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         self._controller.tell(trial.proposal, outcome.told)
@@ -280,7 +278,8 @@ class SearchLoop:
         self._settled_count += 1
         if outcome.status == "done":
             self._times.add(outcome.seconds)
-        self._on_settled(Settled(trial, outcome.status, outcome.told, outcome.seconds, diagnostics))
+        reused = trial.key in self._reused
+        self._on_settled(Settled(trial, outcome.status, outcome.told, outcome.seconds, diagnostics, reused))
 
     def _updated_diagnostics(self) -> dict[str, float]:
         """The controller's diagnostics where they have changed, else empty."""

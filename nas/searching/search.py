@@ -10,6 +10,7 @@ from nas.folders import full_disk_told
 from nas.run.directory import RunRecord, lock_run, read_record
 from nas.run.making import made_run
 from nas.run.reading import Run
+from nas.searching import reuse
 from nas.searching.display import Display
 from nas.searching.engines import engine_of
 from nas.searching.limits import Limits
@@ -119,9 +120,10 @@ def _places(settings: SearchSettings) -> list[Path]:
 def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
     """The first stage's task; refuses what can be refused before anything is written.
 
-    That is: task settings, controller, controller options.
+    That is: task settings, controller, controller options, runs that are reused.
     """
     task: ProxyTask = task_factory(plan[0], settings, None)()
+    reuse.check(settings, task.open_data().fingerprint if settings.reuse and settings.data is not None else None)
     for stage in plan:
         controller_of(stage, settings)
     return task

@@ -2,7 +2,7 @@
 
 import shlex
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +14,9 @@ from nas.folders import full_disk_told
 from nas.run.directory import read_record, write_record
 from nas.run.front import front_with_trials
 from nas.run.reading import Ranked, Run, rank
+from nas.run.rows import Outcome
 from nas.run.store import RunStore
-from nas.searching import kept
+from nas.searching import kept, reuse
 from nas.searching.display import Display
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.engines import Engine
@@ -60,7 +61,7 @@ def run_stages(
         Interrupted: by Ctrl-C.
     """
     with full_disk_told(run, go_on(run)), closing(RunStore(run / "trials.db")) as store:
-        shared = _Search(run, settings, store, engine, display, limits)
+        shared = _Search(run, settings, store, engine, display, limits, reuse.copied(store.path, settings))
         try:
             finished = shared.all(plan)
         except KeyboardInterrupt as error:
@@ -90,6 +91,7 @@ class _Search:
     engine: Engine
     display: Display
     limits: Limits
+    sources: Sequence[reuse.Source]
 
     def all(self, plan: Sequence[Stage]) -> bool:
         """Whether every stage is finished; False where time is up."""
@@ -133,6 +135,7 @@ class _Search:
             raise InputError(
                 f"stage {stage.name} cannot be prepared: {error}; lower its learning rates by --set"
             ) from error
+        known = self._known(stage.name, task.fingerprints(), previous)
         self._record_fingerprints(stage.name, task.fingerprints())
         self._take_settings()
         self.store.set_trials(stage.name, stage.trials)
@@ -162,6 +165,7 @@ class _Search:
                 self.limits,
                 isolated=settings.workers > 0,
                 targets=Targets(settings.target),
+                known=known,
             )
             try:
                 self.engine(loop, task, make_task)
@@ -171,6 +175,26 @@ class _Search:
                 raise
         self.display.stage_done()
         return loop.finished
+
+    def _known(
+        self, stage: str, fingerprints: Mapping[str, str], previous: Architecture | None
+    ) -> dict[str, tuple[str, Outcome]]:
+        """The scores of other runs that are this stage's too.
+
+        Raises:
+            InputError: the first stage's are not; those of a later one depend on the winner before it.
+        """
+        known: dict[str, tuple[str, Outcome]] = {}
+        for source in self.sources:
+            if other := reuse.mismatch(source, stage, fingerprints):
+                if previous is None:
+                    raise InputError(f"the run {source.run} cannot be reused: {other}")
+                self.display.say(f"Nothing is taken over from {source.run} for {stage}: {other}")
+                continue
+            found = source.known(stage, Targets(self.settings.target))
+            self.display.say(f"{stage}: {len(found)} scores are taken over from {source.run}")
+            known |= found
+        return known
 
     def _take_settings(self) -> None:
         """Writes the settings into the run; only now, since a search that is refused must leave the run as it was."""

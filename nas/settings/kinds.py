@@ -14,6 +14,7 @@ __all__ = [
     "MAPPING",
     "MODULES",
     "PATH",
+    "RUNS",
     "SECONDS",
     "TARGETS",
     "TEXT",
@@ -63,6 +64,11 @@ def _modules_value(value: Any) -> tuple[str, ...]:
     if not all(isinstance(name, str) and all(part.isidentifier() for part in name.split(".")) for name in names):
         raise ValueError
     return tuple(names)
+
+
+def _runs_value(value: Any) -> tuple[str, ...]:
+    paths = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [value]
+    return tuple(_path_value(path) for path in paths)
 
 
 def _positive_value(value: Any) -> float:
@@ -118,6 +124,7 @@ PATH = Kind("a path", _path_value, is_text=True)
 WEIGHTS = Kind("default, none or a file", _weights_value, is_text=True)
 TRIALS = Kind("a whole number of at least 1, or one a stage as in 30,15", _trials_value, is_text=True)
 MODULES = Kind("module names, as in mine,yours", _modules_value, is_text=True)
+RUNS = Kind("the directories of runs, as in runs/one,runs/two", _runs_value, is_text=True)
 GPUS = Kind("a number of GPUs: 0, a fraction below 1 or a whole number", _gpus_value)
 HOURS = Kind("a number of hours above 0", _positive_value)
 SECONDS = Kind("a number of seconds above 0", _positive_value)

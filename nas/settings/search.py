@@ -13,6 +13,7 @@ from nas.settings.kinds import (
     MAPPING,
     MODULES,
     PATH,
+    RUNS,
     SECONDS,
     TARGETS,
     TEXT,
@@ -90,6 +91,9 @@ class Searched:
             "COST=VALUE",
             flag="--target",
         ),
+    )
+    reuse: tuple[str, ...] = _setting(
+        (), RUNS, "take over the scores of these runs, as far as all that they depend on is the same", "RUN[,...]"
     )
     static: str | None = _setting(
         None,

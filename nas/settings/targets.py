@@ -14,8 +14,8 @@ COSTS = {"params": ("parameters", 1e6, "M"), "macs": ("MACs", 1e9, "G"), LATENCY
 """What may be bounded: metrics of a score, each with its name in tables, and the unit that they show it in."""
 TOLD = "told"
 """The metric that has the reward told to the controller, where that is not the task's own."""
-WEIGHT = 1.0
-"""The exponent of the cost's excess (`benchmarks/target_weight.py`)."""
+WEIGHT = 10.0
+"""Each per cent above a target makes a reward ten per cent worse (measured with ``benchmarks/target_weight.py``)."""
 
 _UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
@@ -26,9 +26,11 @@ class Targets:
 
     Args:
         limits: by cost, each above 0; none leaves rewards as they are.
+        weight: how many times the relative excess of a cost counts.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
+    weight: float = WEIGHT
 
     def __bool__(self) -> bool:
         return bool(self.limits)
@@ -42,16 +44,18 @@ class Targets:
         return all(metrics.get(cost, math.nan) <= limit for cost, limit in self.limits.items())
 
     def told(self, reward: float, metrics: Mapping[str, float]) -> float:
-        """``reward`` made worse by the factor (cost / target) ** `WEIGHT` for each cost above its target.
+        """``reward`` made worse by the factor 1 + ``weight`` x (cost / target - 1) for each cost above its target.
 
-        Worse by a factor means smaller where the reward is positive, as in MnasNet (Tan et al. 2019, eq. 2, alpha = 0,
-        beta = -`WEIGHT`), and larger in magnitude where it is negative, as losses are; ``docs/method.md`` says why.
+        A positive reward is divided by it, a negative one multiplied; ``docs/method.md`` says why. Close to the target
+        that is the constraint of MnasNet (Tan et al. 2019, eq. 2), (cost / target) ** -``weight``, farther off it is
+        gentler.
 
         Args:
             reward: the task's own, finite, of any sign.
             metrics: its figures; none may be `missing`.
         """
-        factor = math.prod(max(1.0, metrics[cost] / limit) ** WEIGHT for cost, limit in self.limits.items())
+        excesses = (max(0.0, metrics[cost] / limit - 1) for cost, limit in self.limits.items())
+        factor = math.prod(1 + self.weight * excess for excess in excesses)
         return reward / factor if reward > 0 else reward * factor
 
     def __str__(self) -> str:

@@ -30,6 +30,7 @@ ALL = {
     "backbone": "resnet50",
     "backbone_weights": "none",
     "target": {"macs": 1e8, "params": 2e5},
+    "reuse": ("/tmp/one", "/tmp/two"),
     "static": "/tmp/arch2.safetensors",
     "skip_bad_boxes": True,
     "imports": ("mine", "yours.parts"),
@@ -39,7 +40,8 @@ FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --workers 2 --gpus-per-work
     --pareto params --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
-    --target macs=0.1G params=200k --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
+    --reuse /tmp/one,/tmp/two --target macs=0.1G params=200k
+    --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
 YAML = """
 space: fcos_fpn
 data: /tmp
@@ -62,6 +64,7 @@ cache_dir: /tmp/cache
 backbone: resnet50
 backbone_weights: none
 target: {macs: 0.1G, params: 200_000}
+reuse: [/tmp/one, /tmp/two]
 static: /tmp/arch2.safetensors
 skip_bad_boxes: true
 imports: [mine, yours.parts]
