@@ -245,9 +245,7 @@ class SearchLoop:
             self._store.record_attempts(trial.id, trial.attempt - 1)
 
     def _reason_to_stop(self, trial: Trial, item: Interim, reward: float | None) -> str | None:
-        if (
-            self._stopping is None or reward is None
-        ):  # before its cost is known nothing says that a trial is not worth it
+        if self._stopping is None or reward is None:  # without its cost nobody can say that a trial is not worth it
             return None
         earlier, better = self._store.interim_standing(self._stage, item.step, reward)
         return self._stopping.reason_to_stop(trial.id, item, earlier, better)

@@ -84,9 +84,10 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
 
 
 def test_targets_and_the_scores_of_another_run_hold_with_workers_too(engine, store, tmp_path):
-    known = {TOY.architecture((0, 1, 0)).key: ("trial 7 of first", Outcome("done", -0.25, metrics={"macs": 6e9}))}
+    score = "trial 7 of first", Outcome("done", -0.25, metrics={"macs": 6e9})
+    known = {TOY.architecture((left, right, 0)).key: score for left in range(4) for right in range(4)}
     told = {"targets": Targets({"macs": 4e9}), "known": known}
-    rows = search(engine, store, TOY, ToyController(TOY), 40, told=told, log=str(tmp_path / "log"))
+    rows = search(engine, store, TOY, ToyController(TOY), 20, told=told, log=str(tmp_path / "log"))
     reused = [row for row in rows if row.key in known]
     assert {(row.status, row.reason, row.told) for row in reused} == {
         ("duplicate", "same network as trial 7 of first", -0.25 * 6)
