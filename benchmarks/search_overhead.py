@@ -36,6 +36,7 @@ def main() -> None:
             task=overrides,
             device="cpu",
             preset="demo",
+            confirm=0,
             cache_dir=root,
             out=given.out or Path(root) / "run",
         )

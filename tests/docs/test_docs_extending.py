@@ -40,6 +40,8 @@ def search(folder: Path, *flags: str, sizes: tuple[str, ...] = SMALL) -> subproc
         "cpu",
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if "denoise" not in flags:  # the family's own test confirms
+        command += ["--confirm", "0"]
     return subprocess.run(
         [*command, "--set", *sizes],
         cwd=folder,
@@ -106,6 +108,8 @@ def test_a_family(tmp_path):
     done = search(tmp_path, "--import", "denoise", "--space", "denoiser", sizes=("steps=3",))
     assert done.returncode == 0, done.stderr
     assert len(nas.load_run(tmp_path / "run").trials) == 6  # the family's own number
+    assert list(nas.load_run(tmp_path / "run").references.name) == ["untouched"]
+    assert re.search(r"The winner is (above|below) untouched by \d", done.stdout)
     (tmp_path / "mine.yaml").write_text("kind: denoise\n")
     command = [sys.executable, "-m", "nas.cli.promote", "run", "--recipe", "mine.yaml", "--top", "2", "--device", "cpu"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -102,6 +102,21 @@ class ToyTask(ProxyTask):
         yield Score(reward, {"params": 1000.0 + reward_of(architecture), "macs": 5e9, "loss": 0.25})
 
 
+class HeldTask(ToyTask):
+    """A toy task of a family with references: ``fpn_fcos``, and two that are none of the published ones."""
+
+    def score_reference(self, name, seed=None):
+        if "log" in self.overrides:
+            with open(self.overrides["log"], "a") as file:
+                print(os.getpid(), name, seed, file=file)
+        if name == "wild":
+            raise Diverged(f"loss is nan from seed {seed}")
+        return Score(0.5 if seed == 0 else seed / 1000, {"params": 2000.0, "macs": 1e9, "loss": 0.5})
+
+
+HELD = SearchSpace("held", TOY.choices, canonical=_sorted_pair, proxy_task="fake_tasks:HeldTask")
+
+
 class ToyController:
     """Random search whose draws depend on every tell, so that a resume that loses one shows."""
 

@@ -140,6 +140,17 @@ def test_the_metric_as_reward(case, cache_dir):
     assert "loss" in score.metrics
 
 
+def test_loss_and_metric_are_both_measured_where_all_are_asked_for(case, cache_dir):
+    task = prepared(case, cache_dir, all_metrics=True)
+    architecture = task.space.sample(np.random.default_rng(4))
+    score = last(task, architecture)
+    assert score.reward == pytest.approx(-score.metrics["loss"])
+    assert 0 <= score.metrics[METRIC[case[0]]] <= 1
+    (*_, other), (*_, same) = task.evaluate(architecture, 1000), task.evaluate(architecture, 0)
+    assert other.metrics["loss"] != score.metrics["loss"] == same.metrics["loss"]
+    assert task.takes(architecture)
+
+
 def test_other_seeds_give_other_caches(case, cache_dir):
     task, other = prepared(case, cache_dir), prepared(case, cache_dir, seed=1)
     assert task.fingerprints() != other.fingerprints()

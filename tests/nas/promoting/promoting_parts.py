@@ -6,7 +6,8 @@ SIZES = ["crop_height=32", "crop_width=32", "batch_size=2"]
 TINY = ["--device", "cpu", "--set", "backbone=tiny", "width=16", *SIZES]
 VIDEO = ["--recipe", "camvid_video", "--device", "cpu", "--iterations", "1", "--set", "cell_epochs=1", *SIZES]
 SEARCH = [
-    "--space", "video_cell", "--device", "cpu", "--controller", "random", "--trials", "2", "--backbone", "tiny",
+    "--space", "video_cell", "--device", "cpu", "--controller", "random", "--trials", "2", "--confirm", "0",
+    "--backbone", "tiny",
     "--set", "long_side=48", "crop_height=48", "crop_width=48", "batch_size=2", "epochs=1", "width=16",
 ]  # fmt: skip
 

@@ -73,7 +73,20 @@ def test_what_a_recipe_does_not_train(assert_refused, cell, tmp_path):
 
 def test_a_run_of_detectors(assert_refused, tmp_path, capsys):
     sizes = ["crop=128", "batch_size=2", "iterations=1", "width=16-32", "pretrain_iterations=0"]
-    flags = ["--space", "fcos_fpn", "--device", "cpu", "--controller", "random", "--trials", "1", "--set", *sizes]
+    flags = [
+        "--space",
+        "fcos_fpn",
+        "--device",
+        "cpu",
+        "--controller",
+        "random",
+        "--trials",
+        "1",
+        "--confirm",
+        "0",
+        "--set",
+        *sizes,
+    ]
     data = trees.write_voc(tmp_path / "voc", n=6, n_test=1)
     where = ["--data", data, "--cache-dir", tmp_path / "cache", "--out", tmp_path / "run"]
     assert search_command.main([str(a) for a in (*flags, *where)]) == 0

@@ -226,7 +226,7 @@ def test_a_resume_that_is_refused_late_leaves_the_run_as_it_was(run, monkeypatch
 def test_another_cache_needs_no_backbone_that_is_trained_anew(tmp_path, monkeypatch):
     """A backbone that is fine-tuned elsewhere, or by other threads, is another one in its last bits."""
     sizes = {"crop": 64, "batch_size": 4, "iterations": 1, "width": "16-32", "pretrain_iterations": 1}
-    shared = {"controller": "random", "device": "cpu", "task": sizes, "out": tmp_path / "run"}
+    shared = {"controller": "random", "device": "cpu", "confirm": 0, "task": sizes, "out": tmp_path / "run"}
     nas.search("fcos_fpn", trials=1, cache_dir=tmp_path / "one", **shared)
     monkeypatch.setattr("proxy_tasks.fcos.backbone.finetune", lambda *_: pytest.fail("it is trained anew"))
     assert len(nas.resume(tmp_path / "run", trials=2, cache_dir=tmp_path / "two").trials) == 2

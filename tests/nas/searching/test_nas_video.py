@@ -36,7 +36,18 @@ def place(tmp_path_factory):
 def flags(place, out, *more):
     return [
         *("--space", "video_cell", "--device", "cpu", "--controller", "random", "--trials", str(TRIALS), "--seed", "5"),
-        *("--data", str(place / "data"), "--cache-dir", str(place / "cache"), "--out", str(out), *TINY, *more),
+        *(
+            "--confirm",
+            "1,2",
+            "--data",
+            str(place / "data"),
+            "--cache-dir",
+            str(place / "cache"),
+            "--out",
+            str(out),
+            *TINY,
+            *more,
+        ),
     ]
 
 
@@ -111,6 +122,20 @@ def test_a_killed_search_ends_as_an_undisturbed_one(run, place, monkeypatch):
     assert nas.load_run(place / "killed").trials[columns].equals(run.trials[columns])
 
 
+def test_cells_are_held_against_the_static_network_and_its_labels_copied(run):
+    found = run.references.set_index("name")
+    assert list(found.status) == ["done", "done"]
+    assert found.macs["previous_labels"] == 0 < found.macs["static"]
+    assert found.params["static"] == found.params["previous_labels"] < run.trials.params.min()
+    confirmed = run.confirmed.set_index("name")
+    assert list(confirmed.seeds) == [2, 2, 2]
+    for name in ("static", "previous_labels"):  # which no seed changes
+        assert (confirmed.reward[name], confirmed.reward_deviation[name]) == (found.reward[name], 0)
+    assert confirmed.metric[""] == confirmed.reward[""]
+    assert confirmed.loss.notna().all()
+    assert run.best()[0].key == confirmed.key[""]
+
+
 def test_the_best_cell_is_built_with_its_network(run):
     (best,) = run.best(1)
     network = nas.build(best, backbone="tiny", num_classes=11, width=8)
@@ -123,7 +148,7 @@ def test_the_best_cell_is_built_with_its_network(run):
 def test_cells_around_a_trained_static_network(run, place, capsys):
     network = build_segmenter(Architecture.of("arch2", ()), "tiny", num_classes=11, width=8)
     torch.save(network.state_dict(), place / "static.pth")
-    more = ["--static", str(place / "static.pth"), "--trials", "2", "--reward", "loss"]
+    more = ["--static", str(place / "static.pth"), "--trials", "2", "--reward", "loss", "--confirm", "0"]
     assert search_command.main(flags(place, place / "static", *more)) == 0
     assert "training the static network" not in capsys.readouterr().out
     frame = nas.load_run(place / "static").trials
@@ -142,7 +167,18 @@ def fingerprints(run):
 
 def test_the_cell_of_four_layers_on_the_built_in_clips(place):
     small = ["--set", "long_side=32", "crop_height=32", "crop_width=32", "width=8", "epochs=1", "pretrain_iterations=2"]
-    arguments = ["--space", "video_cell_4", "--device", "cpu", "--trials", "1", "--cache-dir", str(place / "cache")]
+    arguments = [
+        "--space",
+        "video_cell_4",
+        "--device",
+        "cpu",
+        "--trials",
+        "1",
+        "--confirm",
+        "0",
+        "--cache-dir",
+        str(place / "cache"),
+    ]
     assert search_command.main([*arguments, "--out", str(place / "shapes"), *small]) == 0
     run = nas.load_run(place / "shapes")
     assert list(run.trials.status) == ["done"]

@@ -1,0 +1,40 @@
+"""The references of the families that are built in, each scored by its proxy task at tiny sizes."""
+
+import math
+
+import pytest
+
+import proxy_tasks
+import search_spaces
+from experiments import families, published
+
+SIZES = {
+    "fcos_decoder": {"crop": 64, "batch_size": 8, "iterations": 2, "width": "16-32", "pretrain_iterations": 1},
+    "video_cell": {
+        **{"long_side": 32, "crop_height": 32, "crop_width": 32, "width": 8},
+        **{"batch_size": 32, "epochs": 1, "pretrain_iterations": 2, "pretrain_batch_size": 4},
+    },
+}
+
+
+@pytest.mark.parametrize("space", SIZES)
+def test_every_reference_is_scored_with_loss_metric_and_cost(space, tmp_path):
+    whole = search_spaces.get(space)
+    family = families.family_of(whole)
+    options = proxy_tasks.TaskOptions(cache_dir=str(tmp_path), overrides=SIZES[space], all_metrics=True)
+    task = proxy_tasks.make(None, whole, options)
+    task.prepare(lambda what, done, total: None)
+    for name in family.references:
+        if name in published.names():
+            architecture = published.load(name)
+            assert task.takes(architecture), name
+            *_, score = task.evaluate(architecture, 1000)
+        else:
+            score = task.score_reference(name, 1000)
+        assert math.isfinite(score.reward), name
+        assert score.reward == -score.metrics["loss"], name
+        assert 0 <= score.metrics[family.measure] <= 1, name
+        assert score.metrics["params"] > 0, name
+        assert score.metrics["macs"] >= 0, name
+    with pytest.raises(KeyError, match="nothing"):
+        task.score_reference("nothing")
