@@ -171,6 +171,7 @@ def _notes(tables: dict[str, pd.DataFrame], record: RunRecord) -> dict[str, str]
         "confirmed": "Nothing is confirmed: the search is not at its end, was told not to (--confirm 0), or is of"
         " a version that did not.",
     }
+    empty |= dict.fromkeys(("confirmed_scores", "against_references"), empty["confirmed"])
     notes = {name: sentence for name, sentence in empty.items() if tables[name].empty}
     if not tables["rewards"].empty and tables["rewards"].reward.isna().all():
         notes["rewards"] = "No trial has a reward."
