@@ -23,10 +23,7 @@ from search_spaces import Architecture, Choice, SearchSpace
 __all__ = ["SPACE", "TABLE", "read"]
 
 TABLE = Path(__file__).with_name("fpn_table.csv")
-SETTINGS = {
-    **{"crop": 128, "iterations": 25, "batch_size": 8, "width": "16-16", "learning_rate": 4e-3},
-    **{"pretrain_iterations": 60, "pretrain_batch_size": 8},
-}
+SETTINGS = {"crop": 128, "iterations": 60, "batch_size": 8, "width": "16-16", "learning_rate": 4e-3}
 OPERATIONS = ("sep3x3", "skip", "dconv3x3")
 SPACE = SearchSpace(
     "fpn_table",

@@ -6,6 +6,7 @@ PPO", Huang et al. 2022.
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -109,13 +110,18 @@ class LstmPpo:
     def ask(self) -> Proposal:
         """A draw from the policy that is no network proposed before.
 
-        Each draw that is one is followed by a hotter draw; the log-probabilities are those of the draw that counts. A
-        network is proposed again only where `_DRAWS` of them found nothing new.
+        A draw that is one is followed by hotter draws; the log-probabilities are those of the draw that counts. Where
+        nothing new is found in `_DRAWS` of them, or all of the space was proposed, it is the first draw after all.
         """
-        draws = (self.policy.sample(self._generator, _HEAT**number) for number in range(_DRAWS))
-        drawn = ((self.space.architecture(tokens), log_probs) for tokens, log_probs in draws)
-        architecture, log_probs = self._seen.first_unseen_with(drawn)
-        return self._proposal(architecture, tuple(log_probs.tolist()))
+        first = self._drawn(1.0)
+        tries = _DRAWS if len(self._seen) < self.space.cardinality else 1
+        hotter = (self._drawn(_HEAT**number) for number in range(1, tries))
+        architecture, log_probs = self._seen.first_unseen_with(itertools.chain([first], hotter, [first]))
+        return self._proposal(architecture, log_probs)
+
+    def _drawn(self, temperature: float) -> tuple[Architecture, tuple[float, ...]]:
+        tokens, log_probs = self.policy.sample(self._generator, temperature)
+        return self.space.architecture(tokens), tuple(log_probs.tolist())
 
     def propose(self, tokens: Sequence[int]) -> Proposal:
         """See `StartableController`: a rollout with the tokens' log-probabilities under the policy as it is."""

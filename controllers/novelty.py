@@ -24,6 +24,9 @@ class SeenKeys:
         self._keys: set[str] = set()
         self._chunks: dict[str, list[str]] = {}
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def first_unseen(self, draws: Iterable[Architecture]) -> Architecture:
         """The first of ``draws`` not seen yet, or the last one where all are; it is seen from then on.
 
