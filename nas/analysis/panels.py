@@ -50,10 +50,10 @@ def stages_of(analysis: Analysis, table: str) -> list[tuple[str, pd.DataFrame]]:
 def reference_lines(plot: Plot, axes: Axes, analysis: Analysis) -> pd.Series:
     """A labelled line across the axes at the reward of every reference that has one; returns these rewards."""
     found = analysis.tables["references"].dropna(subset=["reward"])
-    for number, row in enumerate(found.itertuples()):
+    for number, (name, reward) in enumerate(zip(found.name, found.reward.tolist(), strict=True)):
         look = {"color": SKY, "linestyle": _DASHES[number % len(_DASHES)], "linewidth": 1.2, "zorder": 1.5}
-        axes.axhline(row.reward, label=shown(row.name), **look)
-        plot.tell(axes, shown(row.name), [axes.get_xlim()[1]], [row.reward], {"reward": [row.reward]})
+        axes.axhline(reward, label=shown(name), **look)
+        plot.tell(axes, shown(name), [axes.get_xlim()[1]], [reward], {"reward": [reward]})
     return found.reward
 
 

@@ -98,5 +98,6 @@ def _of_run(path: Path, rank: int) -> Source:
         "data": next((stage["data"] for stage in fingerprints if "data" in stage), None),
     }
     own = run.settings.space
-    space = own if ":" in own else architecture.space.name
+    whole = run.settings.search_space().name  # what is confirmed may be of its first stage alone
+    space = own if ":" in own and architecture.space.name == whole else architecture.space.name
     return Source(architecture.key, architecture, path / "exported", space, provenance, run.settings.imports, run)
