@@ -57,7 +57,7 @@ def reference_lines(plot: Plot, axes: Axes, analysis: Analysis, by: str = "told"
         by: ``"told"``, or ``"reward"`` where the axes have the task's own.
     """
     found = analysis.tables["references"].dropna(subset=[by])
-    for number, (name, reward) in enumerate(zip(found["name"], found[by], strict=True)):
+    for number, (name, reward) in enumerate(zip(found["name"], found[by].tolist(), strict=True)):
         look = {"color": SKY, "linestyle": _DASHES[number % len(_DASHES)], "linewidth": 1.2, "zorder": 1.5}
         axes.axhline(reward, label=shown(name), **look)
         plot.tell(axes, shown(name), [axes.get_xlim()[1]], [reward], {"reward": [reward]})

@@ -127,5 +127,6 @@ def _source(run: Run, name: str, architecture: Architecture, trials: Sequence[Ra
         "data": next((stage["data"] for stage in fingerprints if "data" in stage), None),
     }
     own = run.settings.space
-    space = own if ":" in own else architecture.space.name
+    whole = run.settings.search_space().name  # what is confirmed may be of its first stage alone
+    space = own if ":" in own and architecture.space.name == whole else architecture.space.name
     return Source(name, architecture, run.path / "exported", space, provenance, run.settings.imports, run)

@@ -13,7 +13,7 @@ import pytest
 import nas
 
 FLAGS = (
-    "--space fake_tasks:TOY --controller fake_tasks:ToyController --device cpu --trials 30 --seed 3 --confirm 0"
+    "--space fake_tasks:TOY --controller fake_tasks:ToyController --device cpu --trials 30 --seed 3 --confirm 2,3"
     " --set sleep=0.03"
 )
 
@@ -40,22 +40,40 @@ def wait_for_rows(path, count, process):
         time.sleep(0.005)
 
 
+def scored(path):
+    """What is confirmed so far."""
+    return [row for row in nas.load_run(path).contents().scores if row.settled]
+
+
+def kill(process):
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_a_killed_and_resumed_run_ends_with_the_rows_of_an_undisturbed_one(tmp_path):
     finish(start(*FLAGS.split(), "--out", str(tmp_path / "calm")))
-    calm = nas.load_run(tmp_path / "calm").trials.drop(columns="seconds")
-    assert {"done", "stopped"} <= set(calm.status)
+    calm = nas.load_run(tmp_path / "calm")
+    assert {"done", "stopped"} <= set(calm.trials.status)
+    assert len(scored(calm.path)) == 6
 
     path, moments = tmp_path / "killed", random.Random(1)
     process = start(*FLAGS.split(), "--out", str(path))
-    for kill in range(4):
-        wait_for_rows(path, 1 + 7 * kill, process)
+    for number in range(4):
+        wait_for_rows(path, 1 + 7 * number, process)
         time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        kill(process)
         process = start("--resume", str(path))
-    finish(process)
-    pandas.testing.assert_frame_equal(nas.load_run(path).trials.drop(columns="seconds"), calm)
+    while len(scored(path)) < 2:  # and in the middle of the confirmation
+        assert process.poll() is None
+        time.sleep(0.005)
+    kill(process)
+    assert 2 <= len(scored(path)) < 6
+    finish(start("--resume", str(path)))
+    killed = nas.load_run(path)
+    columns = [name for name in calm.trials.columns if name != "seconds"]
+    pandas.testing.assert_frame_equal(killed.trials[columns], calm.trials[columns])
+    pandas.testing.assert_frame_equal(killed.confirmed, calm.confirmed)
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
