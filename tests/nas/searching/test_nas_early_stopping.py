@@ -127,7 +127,7 @@ def test_the_chance_at_its_ends(store, chance):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     toys = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu"}
-    return nas.search(**toys, trials=60, seed=3, out=tmp_path_factory.mktemp("stopped") / "run")
+    return nas.search(**toys, trials=60, seed=3, confirm=0, out=tmp_path_factory.mktemp("stopped") / "run")
 
 
 def test_a_whole_search_stops_by_default_and_never_ranks_a_stopped_trial(run):
