@@ -1,7 +1,7 @@
 """De-duplication: a network is proposed once, whichever of its spellings comes up, as long as others are left."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from search_spaces import Architecture
 
@@ -10,6 +10,7 @@ __all__ = ["MUTATIONS", "UNIFORM_DRAWS", "SeenKeys"]
 MUTATIONS = 20  # tries before a child is drawn uniformly instead
 UNIFORM_DRAWS = 100  # tries before the space counts as exhausted and a duplicate is let through
 _CHUNK = 100  # keys in a saved part: 2 kB
+T = TypeVar("T")
 
 
 class SeenKeys:
@@ -23,17 +24,24 @@ class SeenKeys:
         self._keys: set[str] = set()
         self._chunks: dict[str, list[str]] = {}
 
+    def __len__(self) -> int:
+        return len(self._keys)
+
     def first_unseen(self, draws: Iterable[Architecture]) -> Architecture:
         """The first of ``draws`` not seen yet, or the last one where all are; it is seen from then on.
 
         Args:
             draws: at least one; taken one by one, so that a generator draws no more than needed.
         """
-        for architecture in draws:
-            if architecture.key not in self._keys:
-                self._add(architecture.key)
+        return self.first_unseen_with((architecture, None) for architecture in draws)[0]
+
+    def first_unseen_with(self, draws: Iterable[tuple[Architecture, T]]) -> tuple[Architecture, T]:
+        """As `first_unseen`, for draws that something comes with."""
+        for draw in draws:
+            if draw[0].key not in self._keys:
+                self._add(draw[0].key)
                 break
-        return architecture
+        return draw
 
     def _add(self, key: str) -> None:
         self._chunks.setdefault(f"seen.{len(self._keys) // _CHUNK}", []).append(key)

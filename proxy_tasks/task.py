@@ -144,7 +144,10 @@ class ProxyTask(Protocol):
         """Frees what is held on the device, for other processes to use; `evaluate` takes back what it needs."""
 
     def fingerprints(self) -> dict[str, str]:
-        """What the scores depend on (data, backbone, cache), for ``run.yaml``; call after `prepare`."""
+        """What the scores depend on (data, backbone, cache), for ``run.yaml``; call after `prepare`.
+
+        In a progressive search that has what is taken from the stage before among it.
+        """
 
     def evaluate(self, architecture: Architecture, seed: int | None = None) -> Iterator[Interim | Score]:
         """Trains and scores; yields any number of `Interim` and, last, one `Score`.
@@ -178,6 +181,14 @@ class ProxyTask(Protocol):
     def sizes(self) -> dict[str, Any]:
         """The sizes of the networks that are scored, named as `proxy_tasks.build_network` takes them."""
         return {}
+
+    def forward_pass(self, architecture: Architecture) -> Callable[[], object]:
+        """One forward pass of the whole network around ``architecture``, to be timed; call after `prepare`.
+
+        The network is untrained; it is on the task's device, as is its input: one image of the size that candidates are
+        scored at.
+        """
+        raise NotImplementedError
 
     def kept(self) -> "dict[str, nn.Module]":
         """Trained parts that a run keeps, so that it goes on with them wherever the cache is; call after `prepare`."""

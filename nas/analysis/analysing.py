@@ -17,7 +17,9 @@ from nas.analysis.stage import StageTrials, stage_trials
 from nas.analysis.tables import TABLES, Analysis, Best
 from nas.run.directory import RunRecord
 from nas.run.reading import Contents, Run
+from nas.run.rows import scored
 from nas.run.verdict import measures, verdicts
+from nas.settings.targets import Targets
 from search_spaces import InputError
 
 __all__ = ["analyse", "names_apart"]
@@ -63,6 +65,7 @@ def analyse(run: str | Path | Run, name: str | None = None) -> Analysis:
         notes=_notes(tables, record),
         plotted=family_of(record.settings.search_space()).plotted,
         verdicts=tuple(verdicts(run.standings(contents), _measures(run))),
+        targets=Targets(record.settings.target),
     )
 
 
@@ -101,7 +104,8 @@ def _tables(run: Run, contents: Contents, stages: list[StageTrials]) -> dict[str
     tables["promoted"] = promoted(run, contents)
     tables["correlations"] = correlations(tables["promoted"])
     found, named = run.standings(contents), _measures(run)
-    tables["references"], tables["confirmed"] = references(contents), confirmed(found)
+    tables["references"] = references(contents, Targets(run.settings.target))
+    tables["confirmed"] = confirmed(found)
     tables["confirmed_scores"] = confirmed_scores(found, named)
     tables["against_references"] = against_references(found, named)
     assert tables.keys() == TABLES.keys()
@@ -125,7 +129,7 @@ def _controller(contents: Contents, stages: list[StageTrials]) -> pd.DataFrame:
 
 
 def _best(run: Run, contents: Contents) -> tuple[Best, ...]:
-    if not any(row.status == "done" for row in contents.trials):
+    if not scored(contents.trials):
         return ()
     found = run.best_with_trials(SHOWN, contents)
     return tuple(Best(rank, architecture, tuple(trials)) for rank, (architecture, trials) in enumerate(found, 1))
@@ -143,7 +147,7 @@ def _settings(record: RunRecord, contents: Contents) -> tuple[str, str, str]:
     return (
         f"{own.space} ({stages}) on {own.data or 'the built-in shapes'}, backbone {own.backbone or 'by preset'}",
         f"controller {own.controller}, reward {own.reward}, preset {own.preset}, seed {own.seed}, {own.device},"
-        f" {where}{'; ' + sizes if sizes else ''}",
+        f" {where}{'; ' + sizes if sizes else ''}{f'; under {Targets(own.target)}' if own.target else ''}",
         f"{len(contents.trials)} of {planned} trials: {counts}; begun {begun:%Y-%m-%d %H:%M}",
     )
 
@@ -167,6 +171,7 @@ def _notes(tables: dict[str, pd.DataFrame], record: RunRecord) -> dict[str, str]
         "confirmed": "Nothing is confirmed: the search is not at its end, was told not to (--confirm 0), or is of"
         " a version that did not.",
     }
+    empty |= dict.fromkeys(("confirmed_scores", "against_references"), empty["confirmed"])
     notes = {name: sentence for name, sentence in empty.items() if tables[name].empty}
     if not tables["rewards"].empty and tables["rewards"].reward.isna().all():
         notes["rewards"] = "No trial has a reward."

@@ -9,13 +9,19 @@ from nas.run.confirmed import Standing, reference_rows
 from nas.run.frames import confirmed_frame, references_frame
 from nas.run.reading import Contents
 from nas.run.verdict import against, winner
+from nas.settings.targets import Targets
 
 __all__ = ["against_references", "confirmed", "confirmed_scores", "references"]
 
 
-def references(contents: Contents) -> pd.DataFrame:
+def references(contents: Contents, targets: Targets) -> pd.DataFrame:
     """The table ``references`` of a run."""
-    return table("references", references_frame(reference_rows(contents.scores)))
+    rows = reference_rows(contents.scores)
+    told = [
+        math.nan if row.reward is None or targets.missing(row.metrics) else targets.told(row.reward, row.metrics)
+        for row in rows
+    ]
+    return table("references", references_frame(rows).assign(told=told))
 
 
 def confirmed(found: list[Standing]) -> pd.DataFrame:

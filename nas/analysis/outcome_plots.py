@@ -88,7 +88,7 @@ def _against(plot: Plot, axes: Axes, rows: pd.DataFrame, x: str, y: str, label: 
 
 
 def pareto(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
-    """Per stage: reward against parameters and multiply-adds, with the fronts."""
+    """Per stage: the task's own reward against size and cost, with the fronts and the targets."""
     plots = []
     for stage, rows in stages_of(analysis, "pareto"):
         measures = [measure for measure in COMPLEXITY if rows[measure].notna().any()]
@@ -102,7 +102,9 @@ def pareto(analysis: Analysis, analyses: Sequence[Analysis]) -> list[Plot]:
             front = found[found[f"{measure}_front"].astype(bool)].sort_values([measure, "reward"])
             look: dict[str, Any] = {"color": VERMILLION, "marker": "o", "linewidth": 1.2, "drawstyle": "steps-post"}
             axes.plot(front[measure] / unit, front.reward, label="Pareto front", **look)
-            held = reference_lines(plot, axes, analysis)
+            if measure in analysis.targets.limits:
+                axes.axvline(analysis.targets.limits[measure] / unit, color=QUIET, linestyle="--", label="target")
+            held = reference_lines(plot, axes, analysis, "reward")
         plot.axes[0].set_ylabel("reward")
         plot.axes[0].legend(loc="lower right")
         plot.caption += references_told(analysis) + focus(plot.axes[0], rows.reward, held)

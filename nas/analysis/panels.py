@@ -27,7 +27,7 @@ __all__ = [
     "stages_of",
 ]
 
-COMPLEXITY = {"params": "parameters", "macs": "multiply-adds"}
+COMPLEXITY = {"params": "parameters", "macs": "multiply-adds", "latency_ms": "milliseconds"}
 STATUS_LOOK: dict[str, dict[str, Any]] = {
     "done": {"color": BLUE, "marker": "o", "alpha": 0.55, "linewidths": 0},
     "duplicate": {"color": PURPLE, "marker": "D", "facecolors": "none"},
@@ -47,14 +47,21 @@ def stages_of(analysis: Analysis, table: str) -> list[tuple[str, pd.DataFrame]]:
     return [(stage, rows) for stage in analysis.stages if not (rows := frame[frame.stage == stage]).empty]
 
 
-def reference_lines(plot: Plot, axes: Axes, analysis: Analysis) -> pd.Series:
-    """A labelled line across the axes at the reward of every reference that has one; returns these rewards."""
-    found = analysis.tables["references"].dropna(subset=["reward"])
-    for number, (name, reward) in enumerate(zip(found.name, found.reward.tolist(), strict=True)):
+def reference_lines(plot: Plot, axes: Axes, analysis: Analysis, by: str = "told") -> pd.Series:
+    """A labelled line across the axes at the reward of every reference that has one; returns these rewards.
+
+    Args:
+        plot: has the axes.
+        axes: of rewards.
+        analysis: whose references.
+        by: ``"told"``, or ``"reward"`` where the axes have the task's own.
+    """
+    found = analysis.tables["references"].dropna(subset=[by])
+    for number, (name, reward) in enumerate(zip(found["name"], found[by], strict=True)):
         look = {"color": SKY, "linestyle": _DASHES[number % len(_DASHES)], "linewidth": 1.2, "zorder": 1.5}
         axes.axhline(reward, label=shown(name), **look)
         plot.tell(axes, shown(name), [axes.get_xlim()[1]], [reward], {"reward": [reward]})
-    return found.reward
+    return found[by]
 
 
 def references_told(analysis: Analysis) -> str:

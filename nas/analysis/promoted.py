@@ -9,7 +9,7 @@ import pandas as pd
 from nas.analysis.rank_correlation import rank_correlations
 from nas.analysis.tables import table
 from nas.run.reading import Contents, Run
-from nas.run.store import PromotionRow
+from nas.run.rows import PromotionRow, scored
 
 __all__ = ["correlations", "group_of", "plotted", "promoted"]
 
@@ -37,7 +37,7 @@ def plotted(metrics: Iterable[str], worth: Sequence[str]) -> list[str]:
 
 def promoted(run: Run, contents: Contents) -> pd.DataFrame:
     """The table ``promoted`` of a run."""
-    known = {row.key: (row.stage, row.number, row.reward) for row in contents.trials if row.status == "done"}
+    known = {row.key: (row.stage, row.number, row.reward) for row in scored(contents.trials)}
     if any(promotion.key not in known for promotion in contents.promotions) and known:
         stage_of = {row.number: row.stage for row in contents.trials}
         for architecture, trials in run.best_with_trials(None, contents):

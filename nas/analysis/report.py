@@ -119,7 +119,8 @@ _TOPICS = (
     _Topic(
         "size-and-cost",
         "Size and cost",
-        "Reward against parameters and multiply-adds of the done trials. On the front nothing smaller is as good.",
+        "The task's own reward against parameters, multiply-adds and, where it was measured, latency of done trials. On"
+        " the front nothing smaller is as good.",
         (outcome_plots.pareto,),
         ("pareto",),
     ),

@@ -2,13 +2,14 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from nas.analysis.stage import StageTrials
 from nas.analysis.tables import table
+from nas.run.front import on_front
+from nas.settings.targets import COSTS
 
-__all__ = ["metrics", "on_front", "pareto", "rewards"]
+__all__ = ["metrics", "pareto", "rewards"]
 
 RUNNING = 50  # rewards that a running mean is of
 
@@ -36,31 +37,11 @@ def metrics(stage: StageTrials) -> pd.DataFrame:
 
 
 def pareto(stage: StageTrials) -> pd.DataFrame:
-    """The table ``pareto`` of one stage; without rows where no done trial has parameters or multiply-adds."""
-    frame = stage.frame.assign(stage=stage.name)
-    for cost in ("params", "macs"):
+    """The table ``pareto`` of one stage; without rows where no done trial has a cost among its metrics."""
+    frame = stage.frame.assign(stage=stage.name, told=stage.frame.reward, reward=stage.frame.own_reward)
+    for cost in COSTS:
         frame[cost] = [figures.get(cost, math.nan) for figures in stage.metrics]
-    frame = frame[stage.done & frame[["params", "macs"]].notna().any(axis=1).to_numpy()]
-    for cost in ("params", "macs"):
+    frame = frame[stage.done & frame[list(COSTS)].notna().any(axis=1).to_numpy()]
+    for cost in COSTS:
         frame = frame.assign(**{f"{cost}_front": on_front(frame.reward.to_numpy(), frame[cost].to_numpy())})
     return table("pareto", frame)
-
-
-def on_front(reward: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """The Pareto front of high reward at low cost.
-
-    Args:
-        reward: float (n,), finite.
-        cost: float (n,); a NaN is on no front.
-
-    Returns:
-        bool (n,): whether no other point is at least as good in both and better in one.
-    """
-    front = np.zeros(len(reward), dtype=bool)
-    last = (-math.inf, math.nan)
-    for i in np.lexsort((-reward, cost)):
-        point = (reward[i], cost[i])
-        if not math.isnan(cost[i]) and (reward[i] > last[0] or point == last):
-            front[i] = True
-            last = point
-    return front

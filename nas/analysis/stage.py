@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nas.run.store import TrialRow
+from nas.run.rows import TrialRow, scored
 from search_spaces import SearchSpace
 
 __all__ = ["StageTrials", "stage_trials", "windows"]
@@ -19,8 +19,9 @@ class StageTrials:
     Args:
         name: the stage's name.
         space: the space that the stage searches.
-        frame: columns trial, number (from 1), status, reward (NaN where there is none), reason, started, seconds, and
-            ``full``: whether the reward is that of a trial that was done, the row's own or the one it duplicates.
+        frame: columns trial, number (from 1), status, reward (as it was told, NaN where there is none), own_reward
+            (the task's, which a target leaves as it is), reason, started, seconds, and ``full``: whether the reward is
+            that of a trial that was done, the row's own or the one it duplicates; ``scored`` as `done`.
         metrics: the figures of each row by name, NaN where a figure was not finite.
         tokens: int64 (rows, choices), the options taken.
         comparable: float (rows,), the scores by which the trials of the stage are compared with each other; NaN for
@@ -40,8 +41,8 @@ class StageTrials:
 
     @property
     def done(self) -> np.ndarray:
-        """bool (rows): the trials that were evaluated to their end; no two are the same network."""
-        return (self.frame.status == "done").to_numpy()
+        """bool (rows): the trials that have a whole score (`nas.run.rows.scored`); no two are the same network."""
+        return self.frame.scored.to_numpy()
 
 
 def stage_trials(
@@ -61,12 +62,15 @@ def stage_trials(
     Raises:
         InputError: a row has a choice or an option that the space lacks.
     """
-    own = ("status", "reward", "reason", "started", "seconds")
-    frame = pd.DataFrame({column: [getattr(row, column) for row in rows] for column in own})
+    named = {"status": "status", "reward": "told", "own_reward": "reward", "reason": "reason"}
+    named |= {"started": "started", "seconds": "seconds"}
+    frame = pd.DataFrame({column: [getattr(row, name) for row in rows] for column, name in named.items()})
     frame.insert(0, "trial", [row.number for row in rows])
-    frame = frame.astype({"reward": float, "seconds": float})
+    frame = frame.astype({"reward": float, "own_reward": float, "seconds": float})
     frame.insert(1, "number", np.arange(1, len(rows) + 1))
-    done = {row.key for row in rows if row.status == "done"}
+    whole = scored(rows)
+    numbers, done = {row.number for row in whole}, {row.key for row in whole}
+    frame["scored"] = [row.number in numbers for row in rows]
     frame["full"] = [row.status in ("done", "duplicate") and row.key in done for row in rows]
     tokens = np.array([space.from_named(row.choices).tokens for row in rows], dtype=np.int64)
     comparable, score = _comparable(frame, interim)
@@ -77,7 +81,7 @@ def _comparable(frame: pd.DataFrame, interim: Mapping[int, Sequence[tuple[int, i
     """`StageTrials.comparable` and `StageTrials.score`."""
     stopped = frame.trial[frame.status == "stopped"]
     if stopped.empty:
-        return frame.reward.where(frame.status == "done").to_numpy(), "final"
+        return frame.reward.where(frame.scored).to_numpy(), "final"
     first, steps = min(interim[trial][-1][:2] for trial in stopped)
     at_first = {trial: reward for trial, scores in interim.items() for step, _, reward in scores if step == first}
     scores = frame.trial.map(at_first).where(frame.status.isin(["done", "stopped"]))

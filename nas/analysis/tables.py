@@ -6,8 +6,9 @@ no reward. A stopped trial has the score it was stopped at: it counts in samplin
 left out of running means, best so far and Pareto fronts, since it is no finished trial's score. Effects compare the
 trials of a stage by one score, which the column ``score`` names: the final reward (``final``) where no trial of the
 stage was stopped, else the interim score at the step of the earliest stop (for instance ``step 60 of 120``), which done
-and stopped trials have alike; `nas.analysis.effects` says why. Intervals are empty (NaN) where a group is too small for
-them, and ``Analysis.notes`` says so.
+and stopped trials have alike; `nas.analysis.effects` says why. In a search with a target rewards are those that were
+told, except where a table says otherwise. Intervals are empty (NaN) where a group is too small for them, and
+``Analysis.notes`` says so.
 
 =====================  =================================================================================================
 table                  columns
@@ -32,19 +33,21 @@ effects                stage, kind, option, score, used, not_used, mean_with, me
 effects_by_choice      stage, choice, kind, option, then as ``effects``: the scores of trials whose choice took the
                        option (``used``) against those of trials where it took another (``not_used``)
 controller             stage, trial, number, name, value: the controller's diagnostics after each update
-pareto                 stage, trial, number, reward, params, macs, params_front, macs_front: done trials; the two last
-                       are True where no trial has a higher reward at no more parameters (multiply-adds)
+pareto                 stage, trial, number, reward (the task's own), told (what a target left of it), params, macs,
+                       latency_ms, and params_front, macs_front, latency_ms_front: done trials; the three last are True
+                       where no trial has a higher reward at no more parameters (multiply-adds, milliseconds)
 promoted               key, recipe, status, trial, stage, reward, metric, value: long, results of full training beside
                        the reward that the search gave (trial, stage and reward missing where the run does not know
                        the key); ``recipe`` names the group of full trainings that can be compared
                        (`nas.analysis.promoted.group_of`)
 correlations           recipe, metric, count, kendall, kendall_p, spearman, spearman_p: rank correlations of rewards
                        and final metrics within a group of full trainings, with p-values by permutation
-references             name, key, status, reward, params, macs, seconds, reason: what the winners are held against, as
-                       it was scored before the search, from its seed, like the trials of the first stage
+references             name, key, status, reward (the task's own), told (what a target leaves of it), params, macs,
+                       seconds, reason: what the winners are held against, as it was scored before the search, from its
+                       seed, like the trials of the first stage
 confirmed              rank, name, key, space, trials, seeds, reward, reward_deviation, loss, loss_deviation, metric,
-                       metric_deviation, params, macs, reason: the contenders of the confirmation, best first, as
-                       `nas.run.reading.Run.confirmed` has them; empty before it is finished
+                       metric_deviation, told, params, macs, latency_ms, reason: the contenders of the confirmation,
+                       best first, as `nas.run.reading.Run.confirmed` has them; empty before it is finished
 confirmed_scores       who (a reference's name, else a key), measure, seed, value: the confirmed contenders' scores,
                        higher is better
 against_references     reference, measure, difference, error, chance, macs_ratio: by how much the winner is above each
@@ -60,13 +63,14 @@ failures               stage, status, reason, count: diverged and failed trials;
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from nas.run.reading import Ranked
+from nas.settings.targets import COSTS, Targets
 from search_spaces import Architecture
 
 __all__ = ["TABLES", "Analysis", "Best", "random_baseline", "table", "write_tables"]
@@ -83,13 +87,13 @@ TABLES: dict[str, tuple[str, ...]] = {
     "effects": ("stage", "kind", "option", *_EFFECT),
     "effects_by_choice": ("stage", "choice", "kind", "option", *_EFFECT),
     "controller": ("stage", "trial", "number", "name", "value"),
-    "pareto": ("stage", "trial", "number", "reward", "params", "macs", "params_front", "macs_front"),
+    "pareto": ("stage", "trial", "number", "reward", "told", *COSTS, *(f"{cost}_front" for cost in COSTS)),
     "promoted": ("key", "recipe", "status", "trial", "stage", "reward", "metric", "value"),
     "correlations": ("recipe", "metric", "count", "kendall", "kendall_p", "spearman", "spearman_p"),
-    "references": ("name", "key", "status", "reward", "params", "macs", "seconds", "reason"),
+    "references": ("name", "key", "status", "reward", "told", "params", "macs", "seconds", "reason"),
     "confirmed": (
         *("rank", "name", "key", "space", "trials", "seeds", "reward", "reward_deviation", "loss", "loss_deviation"),
-        *("metric", "metric_deviation", "params", "macs", "reason"),
+        *("metric", "metric_deviation", "told", *COSTS, "reason"),
     ),
     "confirmed_scores": ("who", "measure", "seed", "value"),
     "against_references": ("reference", "measure", "difference", "error", "chance", "macs_ratio"),
@@ -129,6 +133,7 @@ class Analysis:
         notes: by the name of a table, sentences on what could not be computed and why, and on how to read it.
         plotted: the results of full training that the family of the space declares to be worth a plot.
         verdicts: a sentence for each reference on how the confirmed winner compares with it.
+        targets: what an architecture of the search may cost.
     """
 
     name: str
@@ -142,6 +147,7 @@ class Analysis:
     notes: Mapping[str, str]
     plotted: tuple[str, ...] = ()
     verdicts: tuple[str, ...] = ()
+    targets: Targets = field(default_factory=Targets)
 
 
 def random_baseline(analysis: Analysis, analyses: Sequence[Analysis]) -> Analysis | None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nas.analysis.tables import Analysis
+from nas.settings.targets import COSTS, cost_text
 
 __all__ = ["show"]
 
@@ -50,49 +51,55 @@ def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 
 
 def _best(analysis: Analysis) -> Table:
-    table = _table(f"the best {len(analysis.best)}", ("key",), ("rank", "reward", "parameters", "MACs", "trials"))
+    costs = [cost for cost in COSTS if any(cost in best.trials[-1].metrics for best in analysis.best)]
+    own = ("told", "met") if analysis.targets else ()
+    figures = ("rank", "reward", *own, *(COSTS[cost][0] for cost in costs), "trials")
+    table = _table(f"the best {len(analysis.best)}", ("key",), figures)
     for best in analysis.best:
         last = best.trials[-1]
-        sizes = _sizes(last.metrics)
+        told = (f"{last.told:.4f}", _met(analysis, last.metrics)) if own else ()
+        sizes = [cost_text(cost, last.metrics) for cost in costs]
         trials = " + ".join(str(trial.number) for trial in best.trials)
-        table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *sizes, trials)
+        table.add_row(best.architecture.key, str(best.rank), f"{last.reward:.4f}", *told, *sizes, trials)
     return table
 
 
 def _references(analysis: Analysis) -> Table:
-    table = _table("references, scored like the first stage", ("name",), ("reward", "parameters", "MACs"))
+    own = ("told",) if analysis.targets else ()
+    figures = ("reward", *own, *(COSTS[cost][0] for cost in _SIZES))
+    table = _table("references, scored like the first stage", ("name",), figures)
     for row in analysis.tables["references"].to_dict("records"):
         reward = row["status"] if math.isnan(row["reward"]) else f"{row['reward']:.4f}"
-        table.add_row(row["name"], reward, *_sizes(row))
+        told = (_spread(row["told"], math.nan),) if own else ()
+        table.add_row(row["name"], reward, *told, *(cost_text(cost, row) for cost in _SIZES))
     return table
+
+
+_SIZES = ("params", "macs")
 
 
 def _confirmed(analysis: Analysis) -> Table:
     found = analysis.tables["confirmed"]
     shown = [by for by in ("reward", "loss", "metric") if found[by].notna().any()]
-    table = _table(
-        "confirmed, means ± deviations over seeds", ("key",), ("rank", *shown, "parameters", "MACs", "trials")
-    )
+    costs = [cost for cost in COSTS if found[cost].notna().any()]
+    own = ("told", "met") if analysis.targets else ()
+    figures = ("rank", *shown, *own, *(COSTS[cost][0] for cost in costs), "trials")
+    table = _table("confirmed, means ± deviations over seeds", ("key",), figures)
     for row in found.to_dict("records"):
         rank = "" if row["rank"] is pd.NA else str(row["rank"])
         scores = [_spread(row[by], row[f"{by}_deviation"]) for by in shown] if not row["reason"] else [""] * len(shown)
-        table.add_row(row["name"] or row["key"], rank, *scores, *_sizes(row), row["trials"])
+        told = (_spread(row["told"], math.nan), _met(analysis, row)) if own else ()
+        sizes = [cost_text(cost, row) for cost in costs]
+        table.add_row(row["name"] or row["key"], rank, *scores, *told, *sizes, row["trials"])
     return table
+
+
+def _met(analysis: Analysis, figures: Mapping[Any, Any]) -> str:
+    return "yes" if analysis.targets.met(figures) else "no"
 
 
 def _spread(mean: float, deviation: float) -> str:
     return "" if math.isnan(mean) else f"{mean:.4f}" + ("" if math.isnan(deviation) else f" ± {deviation:.4f}")
-
-
-def _sizes(figures: Mapping[Any, Any]) -> list[str]:
-    return [_amount(figures.get(name), *unit) for name, unit in _UNITS.items()]
-
-
-_UNITS = {"params": (1e6, "M"), "macs": (1e9, "G")}
-
-
-def _amount(value: float | None, unit: float, name: str) -> str:
-    return "" if value is None or math.isnan(value) else f"{value / unit:.3f} {name}"
 
 
 def _failures(analysis: Analysis) -> Table:

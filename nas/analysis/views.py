@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from nas.analysis.tables import Analysis
+from nas.settings.targets import COSTS
 
 __all__ = ["Cell", "Column", "View", "best_view", "view"]
 
@@ -38,8 +39,12 @@ _HEADERS = {
     "p_holm": "p, corrected",
     "params": "parameters",
     "macs": "multiply-adds",
+    "latency_ms": "latency, ms",
+    "told": "reward, told",
+    "met": "target met",
     "params_front": "front, parameters",
     "macs_front": "front, multiply-adds",
+    "latency_ms_front": "front, latency",
     "expected": "if uniform",
     "who": "contender",
     "error": "standard error",
@@ -83,7 +88,7 @@ def view(name: str, analysis: Analysis) -> View:
     if name == "rewards":
         frame = frame.dropna(subset=["reward"]).sort_values("reward", ascending=False, kind="stable")
     if name == "pareto":
-        frame = frame[frame.params_front.astype(bool) | frame.macs_front.astype(bool)]
+        frame = frame[frame[[f"{cost}_front" for cost in COSTS]].any(axis=1)].dropna(axis="columns", how="all")
     if len(frame) > LONGEST:
         caption += f" The first {LONGEST} of {len(frame)} rows; all are in tables/{name}.csv."
     if name in ("references", "confirmed"):
@@ -97,7 +102,9 @@ def best_view(analysis: Analysis) -> View:
     for best in analysis.best:
         last = best.trials[-1]
         trials = " + ".join(str(trial.number) for trial in best.trials)
-        sizes = {name: last.metrics.get(name, math.nan) for name in ("params", "macs")}
+        sizes: dict[str, object] = {name: last.metrics.get(name, math.nan) for name in COSTS}
+        if analysis.targets:
+            sizes |= {"told": last.told, "met": analysis.targets.met(last.metrics)}
         rows.append({"rank": best.rank, "key": best.architecture.key, "trial": trials, "reward": last.reward, **sizes})
     frame = pd.DataFrame(rows)
     return _view("The best architectures.", frame.dropna(axis="columns", how="all"))

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from nas.cli.errors import exit_status
@@ -29,6 +30,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="a run's directory; several are laid over each other, a random one as the others' baseline",
     )
+    parser.add_argument(
+        "--pareto",
+        metavar="COST",
+        nargs="?",
+        const="macs",
+        help="show the front of reward against macs (default), params or latency_ms",
+    )
     parser.add_argument("--out", metavar="DIR", help="where to (default: RUN/report, of several runs report)")
     return parser
 
@@ -43,20 +51,25 @@ def _run(arguments: Sequence[str] | None) -> None:
     from nas.analysis.tables import write_tables
     from nas.analysis.terminal import show
     from nas.folders import full_disk_told, make_writable
+    from nas.run.front import front_with_trials
     from nas.run.reading import Run
+    from nas.searching.closing import front_table
 
     names = names_apart(given.runs)
     runs = [Run(path) for path in given.runs]
     for run in runs:
         if not run.contents().trials:
             raise InputError(f"the run {run.path} has no trial yet")
+    fronts = [[trials[-1] for _, trials in front_with_trials(run, given.pareto)] for run in runs if given.pareto]
     out = Path(given.out) if given.out else runs[0].path / "report" if len(runs) == 1 else Path("report")
     make_writable(out)
     console = Console(markup=False, highlight=False, emoji=False)
     analyses = []
-    for run, name in zip(runs, names, strict=True):
+    for run, name, front in zip_longest(runs, names, fronts):
         analyses.append(analyse(run, name))
         show(analyses[-1], console)
+        if front:
+            console.print(front_table(given.pareto, front, analyses[-1].targets))
     with full_disk_told(out, "analyse again"):
         write_tables(analyses, out)
         report.write(analyses, out)

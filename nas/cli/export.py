@@ -29,6 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("what", metavar="RUN|ARCHITECTURE.json|PUBLISHED-NAME", help="where the architecture is")
     parser.add_argument("--rank", metavar="K", help="of a run: its K-th best (default: 1)")
     parser.add_argument(
+        "--pareto",
+        metavar="COST",
+        nargs="?",
+        const="macs",
+        help="of a run: all of its front of reward against macs (default), params or latency_ms",
+    )
+    parser.add_argument(
         "--format", default="json", metavar="NAME[,NAME…]", help=f"of the files: {', '.join(FORMATS)} (default: json)"
     )
     parser.add_argument("--out", metavar="DIR", help="where to (default: RUN/exported, or this directory)")
@@ -58,20 +65,25 @@ def _run(arguments: Sequence[str] | None) -> None:
     formats, sizes = _formats(given.format), _sizes(given)
     rank = None if given.rank is None else _whole("--rank", given.rank)
 
-    from nas.exporting.source import find_source
+    if given.pareto and (given.rank or given.weights):
+        raise InputError(f"--pareto exports a whole front, --{'rank' if given.rank else 'weights'} is of one network")
+
+    from nas.exporting.source import find_front, find_source
     from nas.exporting.writers import WRITERS, Export
     from nas.folders import full_disk_told, make_writable
 
-    source = find_source(given.what, rank)
-    out = Path(given.out) if given.out else source.folder
-    export = Export(source, sizes, Path(given.weights) if given.weights else None, given.data)
-    for name in formats:
-        WRITERS[name].prepare(export)
-    make_writable(out)
-    with full_disk_told(out, "export again"):
+    sources = find_front(given.what, given.pareto) if given.pareto else [find_source(given.what, rank)]
+    out = Path(given.out) if given.out else sources[0].folder
+    weights = Path(given.weights) if given.weights else None
+    for source in sources:  # one after the other: the networks of a front need not be in memory at once
+        export = Export(source, sizes, weights, given.data)
         for name in formats:
-            for line in WRITERS[name].write(export, out):
-                print(line)
+            WRITERS[name].prepare(export)
+        make_writable(out)
+        with full_disk_told(out, "export again"):
+            for name in formats:
+                for line in WRITERS[name].write(export, out):
+                    print(line)
 
 
 def _formats(text: str) -> list[str]:

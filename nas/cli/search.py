@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
             options["metavar"] = item.metadata["metavar"]
         if item.default is MISSING:
             options |= {"action": "extend", "nargs": "+"}
+        if "alone" in item.metadata:
+            options |= {"nargs": "?", "const": item.metadata["alone"]}
         parser.add_argument(flag or "--" + item.name.replace("_", "-"), **options)
     return parser
 
@@ -53,7 +55,7 @@ def _values(flags: dict[str, Any]) -> dict[str, Any]:
         if item.name not in flags:
             continue
         given = flags[item.name]
-        if item.default is MISSING:
+        if item.default is MISSING and not item.metadata["kind"].is_text:
             values[item.name] = dict(read_pair(item.metadata["flag"], text) for text in given)
         elif isinstance(given, str) and not item.metadata["kind"].is_text:
             values[item.name] = read_literal(given)

@@ -1,17 +1,20 @@
 """What is exported, and what is known about it."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nas.building import find_architecture, is_run
-from nas.run.reading import Run
+from nas.run.front import front_with_trials
+from nas.run.reading import Ranked, Run
 from nas.run.store import RunStore
+from nas.settings.targets import COSTS
 from search_spaces import Architecture, InputError
 
-__all__ = ["Source", "find_source"]
+__all__ = ["Source", "find_front", "find_source"]
 
 
 @dataclass(frozen=True)
@@ -84,20 +87,46 @@ def find_source(what: str, rank: int | None) -> Source:
     return Source(what if named else architecture.key, architecture, Path(), architecture.space.name)
 
 
+def find_front(what: str, cost: str) -> list[Source]:
+    """The front of a run, best reward first; their files' names begin with ``front-`` and the rank.
+
+    Args:
+        what: the run's directory.
+        cost: what the reward is held against; see `nas.run.front.front`.
+
+    Raises:
+        InputError: it is no run, or has no such front.
+    """
+    if not is_run(what):
+        raise InputError(f"--pareto exports the front of a run, but {what!r} is not a run")
+    run = Run(what)
+    found = front_with_trials(run, cost)
+    digits = len(str(len(found)))
+    return [
+        _source(run, f"front-{rank:0{digits}}-{architecture.key}", architecture, trials)
+        for rank, (architecture, trials) in enumerate(found, 1)
+    ]
+
+
 def _of_run(path: Path, rank: int) -> Source:
     run = Run(path)
     best = run.best_with_trials(rank)
     if len(best) < rank:
         raise InputError(f"the run {path} has {len(best)} different architectures that are done, so no rank {rank}")
     architecture, trials = best[rank - 1]
-    fingerprints = run.record.fingerprints.values()
+    return _source(run, architecture.key, architecture, trials)
+
+
+def _source(run: Run, name: str, architecture: Architecture, trials: Sequence[Ranked]) -> Source:
+    last, fingerprints = trials[-1], run.record.fingerprints.values()
     provenance = {
-        "run": path.absolute().name,
+        "run": run.path.absolute().name,
         "trials": [trial.number for trial in trials],
-        "reward": trials[-1].reward,
+        "reward": last.reward,
+        **{cost: last.metrics[cost] for cost in COSTS if math.isfinite(last.metrics.get(cost, math.nan))},
         "data": next((stage["data"] for stage in fingerprints if "data" in stage), None),
     }
     own = run.settings.space
     whole = run.settings.search_space().name  # what is confirmed may be of its first stage alone
     space = own if ":" in own and architecture.space.name == whole else architecture.space.name
-    return Source(architecture.key, architecture, path / "exported", space, provenance, run.settings.imports, run)
+    return Source(name, architecture, run.path / "exported", space, provenance, run.settings.imports, run)

@@ -6,9 +6,10 @@ Notation: S seeds; contender c's score from seed i is x_ci. All contenders of a 
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nas.run.rows import Contender, ScoreRow
+from nas.settings.targets import Targets
 from search_spaces import SPACES, Architecture, SearchSpace
 
 __all__ = [
@@ -65,6 +66,7 @@ class Standing:
         seeds: how many those are.
         measure: the name of the family's metric among a score's metrics; empty where it has none.
         by: what contenders are compared by, one of `BY`.
+        targets: what an architecture may cost.
     """
 
     contender: Contender
@@ -72,6 +74,7 @@ class Standing:
     seeds: int
     measure: str
     by: str
+    targets: Targets = field(default_factory=Targets)
 
     def values(self, by: str) -> list[float]:
         """The scores of the rows that are done, higher is better: the reward, the negative loss or the metric.
@@ -96,9 +99,23 @@ class Standing:
         values = self.values(by)
         return statistics.stdev(values) if len(values) > 1 and not any(map(math.isnan, values)) else math.nan
 
+    @property
+    def told(self) -> float:
+        """What contenders stand in the order of: the mean of what the targets leave of each of `values`.
+
+        NaN where there is none, or a cost that has a target is not known.
+        """
+        rows = [row for row in self.rows if row.status == "done"]
+        if not rows or any(self.targets.missing(row.metrics) for row in rows):
+            return math.nan
+        return statistics.fmean(
+            self.targets.told(value, row.metrics) for value, row in zip(self.values(self.by), rows, strict=True)
+        )
+
     def cost(self, name: str) -> float:
-        """``params`` or ``macs``, which no seed changes; NaN where the task does not tell."""
-        return next((row.metrics[name] for row in self.rows if name in row.metrics), math.nan)
+        """``params``, ``macs``, which no seed changes, or the mean ``latency_ms``; NaN where the task does not tell."""
+        found = [row.metrics[name] for row in self.rows if name in row.metrics]
+        return statistics.fmean(found) if found else math.nan
 
     @property
     def reason(self) -> str:
@@ -108,7 +125,11 @@ class Standing:
                 return f"seed {row.seed}: {row.reason or row.status}"
         if len(self.rows) < self.seeds:
             return f"scored from {len(self.rows)} of {self.seeds} seeds"
-        return f"its scores have no {self.by}" if math.isnan(self.mean(self.by)) else ""
+        if math.isnan(self.mean(self.by)):
+            return f"its scores have no {self.by}"
+        if self.found and math.isnan(self.told):  # a reference is held against the winner whatever it costs
+            return f"its scores lack the cost that has a target: {self.targets}"
+        return ""
 
     @property
     def found(self) -> bool:
@@ -116,17 +137,21 @@ class Standing:
         return bool(self.contender.trials)
 
 
-def standings(rows: Iterable[ScoreRow], seeds: Sequence[int], measure: str, by: str) -> list[Standing]:
+def standings(
+    rows: Iterable[ScoreRow], seeds: Sequence[int], measure: str, by: str, targets: Targets | None = None
+) -> list[Standing]:
     """Every contender scored from the seeds, those that the search has found and references alike.
 
-    The order is that of means, best first; of equal means the one with fewer MACs comes first, then the one planned
-    first. Those that cannot be compared (`Standing.reason`) follow.
+    The order is that of means (`Standing.told`), best first; of equal means the one with fewer MACs comes first, then
+    the one planned first. References of which a cost that has a target is not known follow, then those that cannot be
+    compared (`Standing.reason`).
 
     Args:
         rows: those of one purpose; unsettled ones are passed over.
         seeds: the seeds that count.
         measure: see `Standing`.
         by: one of `BY`.
+        targets: what an architecture may cost; None is whatever it does.
     """
     found: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in rows:
@@ -135,11 +160,12 @@ def standings(rows: Iterable[ScoreRow], seeds: Sequence[int], measure: str, by: 
     all_of_them = []
     for own in found.values():
         own.sort(key=lambda row: seeds.index(row.seed))
-        all_of_them.append(Standing(own[0].contender, tuple(own), len(seeds), measure, by))
+        all_of_them.append(Standing(own[0].contender, tuple(own), len(seeds), measure, by, targets or Targets()))
 
     def place(standing: Standing) -> tuple[bool, float, float]:
-        last, macs = bool(standing.reason), standing.cost("macs")
-        return last, 0.0 if last else -standing.mean(by), math.inf if math.isnan(macs) else macs
+        last, told, macs = bool(standing.reason), standing.told, standing.cost("macs")
+        mean = 0.0 if last else math.inf if math.isnan(told) else -told
+        return last, mean, math.inf if math.isnan(macs) else macs
 
     return sorted(all_of_them, key=place)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.run.confirmed import Standing
 from nas.run.rows import ScoreRow, TrialRow
+from nas.settings.targets import COSTS
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +20,7 @@ _MEASURES = ("reward", "loss", "metric")
 _CONFIRMED = [
     *("rank", "name", "key", "space", "trials", "seeds"),
     *(column for by in _MEASURES for column in (by, f"{by}_deviation")),
-    *("params", "macs", "reason"),
+    *("told", *COSTS, "reason"),
 ]
 
 
@@ -71,5 +72,5 @@ def confirmed_frame(standings: Sequence[Standing]) -> "pandas.DataFrame":
         for by in _MEASURES:
             sign = -1 if by == "loss" else 1  # compared by its negative
             row |= {by: sign * standing.mean(by), f"{by}_deviation": standing.deviation(by)}
-        rows.append(row | {name: standing.cost(name) for name in ("params", "macs")})
+        rows.append(row | {"told": standing.told} | {name: standing.cost(name) for name in COSTS})
     return pandas.DataFrame(rows, columns=_CONFIRMED).astype({"rank": "Int64"})

@@ -10,9 +10,10 @@ from experiments.families import family_of
 from nas.run.confirmed import CONFIRMATION, Standing, confirmation_seeds, reference_rows, standings, subject_of
 from nas.run.directory import RunRecord, read_record
 from nas.run.frames import confirmed_frame, references_frame, trials_frame
-from nas.run.rows import DiagnosticRow, PromotionRow, ScoreRow, StageRow, TrialRow
+from nas.run.rows import DiagnosticRow, PromotionRow, ScoreRow, StageRow, TrialRow, scored
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
+from nas.settings.targets import TOLD, Targets
 from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
@@ -31,12 +32,17 @@ class Ranked:
     metrics: dict[str, float]
     choices: dict[str, str]
 
+    @property
+    def told(self) -> float:
+        """What the controller was told: the reward, or with a target what is left of it."""
+        return self.metrics.get(TOLD, self.reward)
+
 
 def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
-    """The trials that are done, best reward first, of equal rewards the earlier first."""
-    done = [row for row in rows if row.status == "done" and row.reward is not None]
-    best = sorted(done, key=lambda row: (-(row.reward or 0.0), row.number))
-    return [Ranked(r.number, r.key, r.reward, r.metrics, r.choices) for r in best if r.reward is not None]
+    """The trials that have a whole score, best first by the reward that was told, of equal ones the earlier first."""
+    whole = [row for row in scored(rows) if row.reward is not None]
+    best = [Ranked(r.number, r.key, r.reward or 0.0, r.metrics, r.choices) for r in whole]
+    return sorted(best, key=lambda row: (-row.told, row.number))
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class Run:
 
         Columns: trial, stage, status, reward, key, cached (bool), reason, params, macs (NaN where the task has none),
         seconds, one per choice (the option's name, missing for a choice of another stage), and ``metric.NAME`` for each
-        further figure.
+        further figure; with a target ``metric.told`` is the reward that was told.
         """
         return trials_frame(self.contents().trials)
 
@@ -109,7 +115,8 @@ class Run:
 
         Columns: rank (missing for a reference, and for what cannot be compared, whose reason says why), name (of a
         reference), key, space, trials (the numbers of those that it comes from), seeds (from which it is done), reward,
-        loss and metric with the deviation of each over the seeds (NaN where there is none), params, macs, reason.
+        loss and metric with the deviation of each over the seeds (NaN where there is none), told (what the order is of:
+        the mean of what the targets leave of `confirmed_by`, higher is better), params, macs, latency_ms, reason.
         """
         return confirmed_frame(self.standings())
 
@@ -146,7 +153,7 @@ class Run:
         confirmed = self._confirmed(now)
         keys = {architecture.key for architecture, _ in confirmed}
         more = None if k is None else k + len(confirmed)
-        others = (found for found in self._by_rewards(now, more) if not keys or found[0].key not in keys)
+        others = (found for found in self.by_rewards(more, now) if not keys or found[0].key not in keys)
         return [*confirmed, *others][:k]
 
     def _confirmed(self, now: Contents) -> list[tuple[Architecture, list[Ranked]]]:
@@ -159,7 +166,11 @@ class Run:
                 best.append((architecture, [rank([rows[trial]])[0] for trial in standing.contender.trials]))
         return best
 
-    def _by_rewards(self, now: Contents, k: int | None) -> list[tuple[Architecture, list[Ranked]]]:
+    def by_rewards(
+        self, k: int | None = 1, contents: Contents | None = None
+    ) -> list[tuple[Architecture, list[Ranked]]]:
+        """As `best_with_trials`, by the rewards of trials alone: what is confirmed has no place before the others."""
+        now = contents or self.contents()
         finished = [stage for stage in now.stages if stage.finished] or now.stages[:1]
         ranked = [rank(row for row in now.trials if row.stage == stage.name) for stage in finished]
         if not ranked or not ranked[-1]:
@@ -184,13 +195,20 @@ class Run:
         if settings.confirmation is None or not all(row.settled for row in rows):
             return []
         seeds = confirmation_seeds(settings.seed, settings.confirmation[1])
-        return standings(rows, seeds, family_of(settings.search_space()).measure, self.confirmed_by)
+        measure = family_of(settings.search_space()).measure
+        return standings(rows, seeds, measure, self.confirmed_by, Targets(settings.target))
 
     @property
     def confirmed_by(self) -> str:
         """What the confirmed are compared by: ``"reward"``, ``"loss"`` or ``"metric"``, the last two for no reward."""
         by = self.settings.confirm_by
         return "reward" if by is None or by == self.settings.reward else by
+
+    def front(self, cost: str = "macs") -> "pandas.DataFrame":
+        """The Pareto front of high reward at low cost; see `nas.run.front.front`."""
+        from nas.run.front import front
+
+        return front(self, cost)
 
     def space(self, stage: str) -> SearchSpace:
         """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""

@@ -1,8 +1,11 @@
 """What the run store keeps: one frozen record for each of its tables, and how a trial ended."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["Contender", "DiagnosticRow", "Outcome", "PromotionRow", "ScoreRow", "StageRow", "TrialRow"]
+from nas.settings.targets import TOLD
+
+__all__ = ["Contender", "DiagnosticRow", "Outcome", "PromotionRow", "ScoreRow", "StageRow", "TrialRow", "scored"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     transient: bool = False
+
+    @property
+    def told(self) -> float | None:
+        """What the controller is told: the reward, or with a target what is left of it."""
+        return self.metrics.get(TOLD, self.reward)
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,29 @@ class TrialRow:
     seconds: float | None
 
     @property
+    def told(self) -> float | None:
+        """As of `Outcome`."""
+        return self.metrics.get(TOLD, self.reward)
+
+    @property
     def cached(self) -> bool:
         """Whether the reward is that of an earlier trial of the same network."""
         return self.status == "duplicate"
+
+
+def scored(rows: Iterable[TrialRow]) -> list[TrialRow]:
+    """The rows that have the whole score of a network, one for each: trials that are done, in their order.
+
+    Of a network that another run has scored (the setting ``reuse``) every row is a duplicate: it is the first of them.
+    """
+    rows = list(rows)
+    seen = {row.key for row in rows if row.status not in ("running", "duplicate")}
+    found = []
+    for row in rows:
+        if row.status == "done" or (row.status == "duplicate" and row.key not in seen):
+            found.append(row)
+            seen.add(row.key)
+    return found
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def affordable(store: RunStore, seeds: int, against: Sequence[Contender]) -> int
     for row in trials:
         if row.status == "done":
             done.setdefault(row.stage, []).append(row.seconds or 0.0)
-    one = max(map(statistics.fmean, done.values()))
+    one = max(map(statistics.fmean, done.values()), default=0.0)  # of a search all of whose scores are reused
     took = {row.contender.name: row.seconds for row in store.scores(REFERENCE) if row.status == "done"}
     fixed = math.fsum(took.get(reference.name) or one for reference in against)
     left = SHARE * spent / seeds - fixed

@@ -29,7 +29,7 @@ class Curves:
         step = event.trial.id
         if event.reward is not None:
             self._writer.add_scalar(f"{self._stage}/reward", event.reward, step)
-            if event.status == "done":
+            if event.status == "done" or event.reused:
                 self._best = event.reward if self._best is None else max(self._best, event.reward)
             if self._best is not None:
                 self._writer.add_scalar(f"{self._stage}/best", self._best, step)

@@ -78,7 +78,7 @@ class Display:
         """A trial has come to its end."""
         self._done += 1
         self._inside += event.seconds
-        if event.status == "done" and event.reward is not None:
+        if (event.status == "done" or event.reused) and event.reward is not None:
             self._best = max(self._best, event.reward)
         note = f"best {self._best:.4f}" if math.isfinite(self._best) else "no reward yet"
         self._update(self._done, self._total, note)

@@ -1,15 +1,17 @@
 """The heart of a search, the same for every engine: ask the controller, spot known networks, record, tell.
 
-Every row counts towards the stage's trials. A network that is known already costs nothing: its recorded reward is told
-to the controller and the row is marked ``duplicate``; one that is still being evaluated is waited for. The reward of a
-trial that was stopped early is its interim score: that is what is known of the network.
+Every row counts towards the stage's trials. A network that is known already, from this run or from one whose scores are
+reused, costs nothing: its recorded reward is told to the controller and the row is marked ``duplicate``; one that is
+still being evaluated is waited for. The reward of a trial that was stopped early is its interim score: that is what is
+known of the network. With a target for what an architecture may cost (`nas.settings.targets`) what is told, and what
+trials are compared by along the way, is the reward that the target leaves; the row keeps both.
 
 What engines report of trials, and what deaths, time limits and interruptions mean, stands in `nas.searching.trials`.
 A failure *for the moment* (`Outcome.transient`) is not remembered of the network: the next proposal of it is evaluated.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +20,9 @@ from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.limits import NO_LIMITS, Limits
+from nas.searching.told import compared, under_targets
 from nas.searching.trials import LIVES, Settled, Trial, TrialLoop, died
+from nas.settings.targets import Targets
 from proxy_tasks.task import Interim
 from search_spaces import Architecture
 
@@ -56,6 +60,8 @@ class SearchLoop(TrialLoop):
         limits: how long the search and a trial may take.
         isolated: as for `TrialLoop`.
         start: the stage's first proposals; others than none only for a `StartableController`.
+        targets: what an architecture may cost; None is whatever it does.
+        known: by key, networks that another run has scored: by which trial, in words, and how.
     """
 
     def __init__(
@@ -69,12 +75,14 @@ class SearchLoop(TrialLoop):
         limits: Limits = NO_LIMITS,
         isolated: bool = False,
         start: Sequence[Architecture] = (),
+        targets: Targets | None = None,
+        known: Mapping[str, tuple[str, Outcome]] | None = None,
     ):
         super().__init__(limits, isolated)
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
-        self._start = start
-        self._known: dict[str, tuple[int, Outcome]] = {}
+        self._start, self._targets, self._reused = start, targets or Targets(), known or {}
+        self._known = dict(self._reused)
         self._in_flight: dict[str, list[Proposed]] = {}  # the trials that wait for each key under evaluation
         self._pending: deque[Proposed] = deque()  # recorded as running, and not in flight
         self._restore()
@@ -91,7 +99,8 @@ class SearchLoop(TrialLoop):
             elif row.status == "done":
                 self._times.add(row.seconds or 0.0)
             if row.status not in ("running", "duplicate") and not row.transient:
-                self._known[row.key] = row.number, Outcome(row.status, row.reward, row.reason, row.metrics)
+                outcome = Outcome(row.status, row.reward, row.reason, row.metrics)
+                self._known[row.key] = f"trial {row.number}", outcome
         self._count, self._settled_count = len(rows), len(rows) - len(self._pending)
 
     def _restored(self, row: TrialRow) -> Proposed:
@@ -162,18 +171,21 @@ class SearchLoop(TrialLoop):
         self._store.record_attempts(trial.id, attempts)
 
     def _stopped_by(self, trial: Proposed, item: Interim) -> Outcome | None:
-        reason = self._reason_to_stop(trial, item)
-        self._store.record_interim(trial.id, self._stage, item.step, item.steps, item.reward)
+        reward = compared(item, self._targets)
+        reason = self._reason_to_stop(trial, item, reward)
+        known = item.reward if reward is None else reward
+        self._store.record_interim(trial.id, self._stage, item.step, item.steps, known)
         return None if reason is None else Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
 
-    def _reason_to_stop(self, trial: Proposed, item: Interim) -> str | None:
-        if self._stopping is None:
+    def _reason_to_stop(self, trial: Proposed, item: Interim, reward: float | None) -> str | None:
+        if self._stopping is None or reward is None:  # without its cost nobody can say that a trial is not worth it
             return None
-        earlier, better = self._store.interim_standing(self._stage, item.step, item.reward)
+        earlier, better = self._store.interim_standing(self._stage, item.step, reward)
         return self._stopping.reason_to_stop(trial.id, item, earlier, better)
 
     def _end(self, trial: Proposed, outcome: Outcome) -> None:
         """Settles a trial in flight, and what waits for it: as its duplicates, or by an evaluation of their own."""
+        outcome = under_targets(outcome, self._targets)
         self._settle(trial, outcome)
         key = trial.key
         del self._evaluated[trial.id]
@@ -181,23 +193,25 @@ class SearchLoop(TrialLoop):
         if outcome.transient:
             self._pending.extend(waiting)
             return
-        self._known[key] = trial.id, outcome
+        self._known[key] = f"trial {trial.id}", outcome
         for duplicate in waiting:
             self._settle_duplicate(duplicate)
 
     def _settle_duplicate(self, trial: Proposed) -> None:
         original, outcome = self._known[trial.key]
-        reason = f"same network as trial {original}" + (", stopped early" if outcome.status == "stopped" else "")
-        self._settle(trial, Outcome("duplicate", outcome.reward, reason, outcome.metrics))
+        reason = f"same network as {original}" + (", stopped early" if outcome.status == "stopped" else "")
+        duplicate = Outcome("duplicate", outcome.reward, reason, outcome.metrics)
+        self._settle(trial, under_targets(duplicate, self._targets))
 
     def _settle(self, trial: Proposed, outcome: Outcome) -> None:
-        self._controller.tell(trial.proposal, outcome.reward)
+        self._controller.tell(trial.proposal, outcome.told)
         diagnostics = self._updated_diagnostics()
         self._store.record_outcome(trial.id, self._stage, outcome, changed_parts(self._controller), diagnostics)
         self._settled_count += 1
         if outcome.status == "done":
             self._times.add(outcome.seconds)
-        self._on_settled(Settled(trial, outcome.status, outcome.reward, outcome.seconds, diagnostics))
+        reused = trial.key in self._reused
+        self._on_settled(Settled(trial, outcome.status, outcome.told, outcome.seconds, diagnostics, reused))
 
     def _updated_diagnostics(self) -> dict[str, float]:
         """The controller's diagnostics where they have changed, else empty."""

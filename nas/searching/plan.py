@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from experiments.families import family_of, options_of_others
 from nas.searching.starting import found, of_stages
 from nas.settings import SearchSettings
+from nas.settings.targets import LATENCY
 from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
@@ -165,4 +166,9 @@ def _make_task(
     import proxy_tasks
 
     settings.search_space()  # imports what the user registers, in a worker too
-    return proxy_tasks.make(space.stages[0].proxy_task, space, options, previous)
+    task = proxy_tasks.make(space.stages[0].proxy_task, space, options, previous)
+    if LATENCY not in settings.target:
+        return task
+    from nas.searching.timed import timed
+
+    return timed(task, settings.device)

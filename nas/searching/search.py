@@ -11,6 +11,7 @@ from nas.folders import full_disk_told
 from nas.run.directory import RunRecord, lock_run, read_record
 from nas.run.making import made_run
 from nas.run.reading import Run
+from nas.searching import reuse
 from nas.searching.confirming import confirming_task
 from nas.searching.display import Display
 from nas.searching.engines import engine_of
@@ -123,9 +124,11 @@ def _places(settings: SearchSettings) -> list[Path]:
 def _checked(settings: SearchSettings, plan: tuple[Stage, ...]) -> ProxyTask:
     """The first stage's task; refuses what can be refused before anything is written.
 
-    That is: task settings, of the whole space too where winners are confirmed, controller, controller options.
+    That is: task settings, of the whole space too where winners are confirmed, runs that are reused, controller,
+    controller options.
     """
     task: ProxyTask = task_factory(plan[0], settings, None)()
+    reuse.check(settings, task.open_data().fingerprint if settings.reuse and settings.data is not None else None)
     for stage in plan:
         controller = controller_of(stage, settings)
         if stage.start and not isinstance(controller, StartableController):

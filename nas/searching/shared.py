@@ -1,15 +1,15 @@
 """What all parts of one search share, and what each of them does alike: prepare a task, drive a loop."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run.confirmed import subject_of
 from nas.run.directory import read_record, write_record
-from nas.run.rows import Contender
+from nas.run.rows import Contender, Outcome
 from nas.run.store import RunStore
-from nas.searching import kept
+from nas.searching import kept, reuse
 from nas.searching.display import Display
 from nas.searching.engines import Engine
 from nas.searching.limits import Limits
@@ -17,6 +17,7 @@ from nas.searching.resuming import refuse_change
 from nas.searching.scoring import ScoringLoop
 from nas.searching.trials import TrialLoop
 from nas.settings import SearchSettings
+from nas.settings.targets import Targets
 from proxy_tasks.task import Diverged
 from search_spaces import InputError
 
@@ -39,6 +40,7 @@ class Shared:
         engine: runs the trials.
         display: shows them.
         limits: the search's deadline and the time that a trial may take.
+        sources: other runs whose scores are taken over.
     """
 
     run: Path
@@ -47,6 +49,7 @@ class Shared:
     engine: Engine
     display: Display
     limits: Limits
+    sources: Sequence[reuse.Source] = ()
 
     def prepared(self, name: str, make_task: MakeTask) -> "ProxyTask":
         """The task, prepared, for workers to take over; ``name`` is that of its fingerprints in ``run.yaml``.
@@ -66,6 +69,24 @@ class Shared:
         kept.keep(self.run, task)
         task.release()  # for the workers; this process takes back what it needs
         return task
+
+    def known(self, stage: str, fingerprints: Mapping[str, str], first: bool) -> dict[str, tuple[str, Outcome]]:
+        """The scores of other runs that are a stage's too, as `SearchLoop` takes them.
+
+        Raises:
+            InputError: the first stage's are not; those of a later one depend on the winner before it.
+        """
+        known: dict[str, tuple[str, Outcome]] = {}
+        for source in self.sources:
+            if other := reuse.mismatch(source, stage, fingerprints):
+                if first:
+                    raise InputError(f"the run {source.run} cannot be reused: {other}")
+                self.display.say(f"Nothing is taken over from {source.run} for {stage}: {other}")
+                continue
+            found = source.known(stage, Targets(self.settings.target))
+            self.display.say(f"{stage}: {len(found)} scores are taken over from {source.run}")
+            known |= found
+        return known
 
     def take_settings(self) -> None:
         """Writes the settings into the run."""

@@ -11,7 +11,7 @@ from nas.errors import Interrupted, SearchFailed
 from nas.folders import full_disk_told
 from nas.run.reading import Run, rank
 from nas.run.store import RunStore
-from nas.searching import kept
+from nas.searching import kept, reuse
 from nas.searching.closing import closing as closing_of
 from nas.searching.confirming import confirm
 from nas.searching.display import Display
@@ -24,6 +24,7 @@ from nas.searching.references import score_references
 from nas.searching.shared import Shared
 from nas.searching.trials import Settled
 from nas.settings import SearchSettings
+from nas.settings.targets import Targets
 from search_spaces import Architecture
 
 __all__ = ["controller_of", "go_on", "run_stages"]
@@ -58,12 +59,12 @@ def run_stages(
         Interrupted: by Ctrl-C.
     """
     with full_disk_told(run, go_on(run)), closing(RunStore(run / "trials.db")) as store:
-        shared = Shared(run, settings, store, engine, display, limits)
+        shared = Shared(run, settings, store, engine, display, limits, reuse.copied(store.path, settings))
         try:
             finished = _all(shared, plan) and confirm(shared)
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
-    display.closing(run, *closing_of(Run(run)), settings.workers)
+    display.closing(run, *closing_of(Run(run), settings.pareto), settings.workers)
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
 
@@ -93,7 +94,7 @@ def _finished(shared: Shared, stage: Stage, previous: Architecture | None) -> bo
 
 
 def _winner(store: RunStore, stage: Stage) -> Architecture:
-    """The architecture with the best reward; raises `SearchFailed` where no trial has one."""
+    """The architecture with the best reward, as it was told; raises `SearchFailed` where no trial has one."""
     rows = store.trials(stage.name)
     ranked = rank(rows)
     if not ranked:
@@ -108,12 +109,13 @@ def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool
     settings, store, display = shared.settings, shared.store, shared.display
     make_task = task_factory(stage, kept.with_kept(shared.run, settings), previous, kept.folder(shared.run))
     task = shared.prepared(stage.name, make_task)
+    known = shared.known(stage.name, task.fingerprints(), first=previous is None)
     store.set_trials(stage.name, stage.trials)
     if previous is None and not score_references(shared, task, make_task):
         return False
     controller = controller_of(stage, settings)
     settled = [row for row in store.trials(stage.name) if row.status != "running"]
-    best = next((row.reward for row in rank(settled)), None)
+    best = next((row.told for row in rank(settled)), None)
     display.stage(stage.name, len(settled), stage.trials, best)
 
     from nas.searching.curves import Curves
@@ -134,5 +136,7 @@ def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool
             shared.limits,
             isolated=settings.workers > 0,
             start=stage.start,
+            targets=Targets(settings.target),
+            known=known,
         )
         return shared.drive(loop, task, make_task)

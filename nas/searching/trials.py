@@ -50,9 +50,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class Settled:
-    """A trial that has come to its end, for whoever shows it; ``status`` and ``reward`` as in its row.
+    """A trial that has come to its end, for whoever shows it; ``status`` as in its row, ``reward`` as it was told.
 
-    ``diagnostics`` are the controller's where the trial made it update, else empty.
+    ``diagnostics`` are the controller's where the trial made it update, else empty. ``reused`` says that the score is
+    another run's.
     """
 
     trial: Trial
@@ -60,6 +61,7 @@ class Settled:
     reward: float | None
     seconds: float
     diagnostics: dict[str, float] = field(default_factory=dict)
+    reused: bool = False
 
 
 def died() -> Outcome:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nas.settings.targets import parse_targets
 from search_spaces.space import Architecture
 
 __all__ = [
@@ -15,8 +16,10 @@ __all__ = [
     "MAPPING",
     "MODULES",
     "PATH",
+    "RUNS",
     "SECONDS",
     "STARTS",
+    "TARGETS",
     "TEXT",
     "TRIALS",
     "WEIGHTS",
@@ -99,6 +102,11 @@ def _start_item(item: Any) -> Any:
     return item
 
 
+def _runs_value(value: Any) -> tuple[str, ...]:
+    paths = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, list | tuple) else [value]
+    return tuple(_path_value(path) for path in paths)
+
+
 def _positive_value(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError
@@ -154,8 +162,10 @@ TRIALS = Kind("a whole number of at least 1, or one a stage as in 30,15", _trial
 CONFIRM = Kind("two whole numbers of at least 1, as in 5,3, or 0", _confirm_value, is_text=True)
 MODULES = Kind("module names, as in mine,yours", _modules_value, is_text=True)
 STARTS = Kind("names, architecture files or runs, as in nas_fcos_head,runs/mine", _start_value, is_text=True)
+RUNS = Kind("the directories of runs, as in runs/one,runs/two", _runs_value, is_text=True)
 GPUS = Kind("a number of GPUs: 0, a fraction below 1 or a whole number", _gpus_value)
 HOURS = Kind("a number of hours above 0", _positive_value)
 SECONDS = Kind("a number of seconds above 0", _positive_value)
 MAPPING = Kind("a mapping of names to values", _mapping_value)
+TARGETS = Kind("COST=VALUE, as in macs=0.1G", parse_targets, is_text=True)
 FLAG = Kind("true or false", _flag_value)

@@ -15,8 +15,10 @@ from nas.settings.kinds import (
     MODULES,
     OFF,
     PATH,
+    RUNS,
     SECONDS,
     STARTS,
+    TARGETS,
     TEXT,
     TRIALS,
     WEIGHTS,
@@ -24,6 +26,7 @@ from nas.settings.kinds import (
     one_of,
     whole,
 )
+from nas.settings.targets import COSTS
 from search_spaces.errors import InputError
 from search_spaces.registry import SPACES, import_user_module
 from search_spaces.space import SearchSpace
@@ -34,7 +37,8 @@ __all__ = ["Execution", "SearchSettings", "Searched", "checked", "setting_field"
 def _about(kind: Kind, help: str, metavar: str = "", flag: str | None = "") -> dict[str, Any]:
     """A field's metadata; ``flag`` is its flag where that is not ``--name``, None where it has none.
 
-    The flag of a truth value takes no argument and gives the other value than the default.
+    The flag of a truth value takes no argument and gives the other value than the default. A field whose flag may stand
+    alone has the value that it then gives under ``"alone"``.
     """
     return {"kind": kind, "help": help, "metavar": metavar, "flag": flag}
 
@@ -88,6 +92,19 @@ class Searched:
     seed: int = _setting(0, whole(0), "of the controller, the data's split and the training", "N")
     backbone: str | None = _setting(None, TEXT, "backbone, or timm/NAME; by preset and data without it", "NAME")
     backbone_weights: str = _setting("default", WEIGHTS, "pretrained weights", "default|none|FILE")
+    target: dict[str, float] = field(
+        default_factory=dict,
+        metadata=_about(
+            TARGETS,
+            "what an architecture may cost: params, macs or latency_ms (of the whole network on this device, batch 1),"
+            " e.g. macs=0.1G; what costs more is told as a worse reward",
+            "COST=VALUE",
+            flag="--target",
+        ),
+    )
+    reuse: tuple[str, ...] = _setting(
+        (), RUNS, "take over the scores of these runs, as far as all that they depend on is the same", "RUN[,...]"
+    )
     static: str | None = _setting(
         None,
         PATH,
@@ -132,6 +149,13 @@ class Execution:
         "end a trial that takes longer, as failed; without it 20 times the median of the trials that are done, at least"
         " 600, once there are five",
         "SECONDS",
+    )
+    pareto: str | None = field(
+        default=None,
+        metadata=_about(
+            one_of(*COSTS), "show the front of reward against a cost at the end: macs, params or latency_ms", "COST"
+        )
+        | {"alone": "macs"},
     )
     workers: int = _setting(0, whole(0), "worker processes (Ray Tune); 0 runs trials in this process", "N")
     gpus_per_worker: float | None = _setting(
@@ -196,6 +220,8 @@ def checked(item: "Field[Any]", value: Any) -> Any:
         return {} if item.default is MISSING else None
     try:
         return kind.parse(value)
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f"setting {item.name!r} must be {kind.expected}, got {value!r}") from error
 

@@ -1,8 +1,9 @@
 """The FCOS proxy task: a decoder's loss, or COCO AP, on meta-val after a short training on cached features."""
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from proxy_tasks.fcos.preparing import Prepared, Targets, backbone_features, spl
 from proxy_tasks.fcos.settings import fcos_settings
 from proxy_tasks.fcos.targets import Locations
 from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork, Joined
+from proxy_tasks.images import padded
 from proxy_tasks.rows import Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.training import Schedule, in_parts, mean_loss, train_averaged
@@ -146,10 +148,21 @@ class FCOSTask(ProxyTask):
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:
         """``params`` and ``macs`` of the whole decoder for one crop, the FPN's included where heads are searched."""
-        if self.fpn is not None and len(self.fpn.space):  # the searched FPN that the head is for
-            architecture = join(self.fpn, architecture)
-        counted = self._sizes(self.prepared.crops).complexity(architecture)
+        counted = self._sizes(self.prepared.crops).complexity(self._whole(architecture))
         return {"params": float(counted.params), "macs": float(counted.macs)}
+
+    def forward_pass(self, architecture: Architecture) -> Callable[[], object]:
+        """See `ProxyTask`: backbone, FPN and head on one crop; no decoding of boxes, whose time depends on training."""
+        decoder = self._sizes(self.prepared.crops).build(self._whole(architecture), self.options.seed)
+        network = nn.Sequential(deepcopy(self.prepared.body), decoder).eval().to(self.device)
+        network.to(memory_format=torch.channels_last)
+        side = padded(self.settings.crop)
+        crop = torch.zeros(1, 3, side, side, device=self.device).to(memory_format=torch.channels_last)
+        return torch.inference_mode()(partial(network, crop))
+
+    def _whole(self, architecture: Architecture) -> Architecture:
+        """The decoder; of a head that is searched for an FPN that was found, both."""
+        return join(self.fpn, architecture) if self.fpn is not None and len(self.fpn.space) else architecture
 
     def training(
         self, architecture: Architecture, seed: int, cache: CachedFeatures | None = None

@@ -191,6 +191,19 @@ class VideoTask(ProxyTask):
             cell: nn.Module = architecture.build(in_channels=channels, width=self.settings.width)
         return cell.to(self.device).to(memory_format=torch.channels_last)
 
+    def forward_pass(self, architecture: Architecture) -> Callable[[], object]:
+        """See `ProxyTask`: encoder, cell and classifier on a frame of meta-val that follows another."""
+        static = self.prepared.static
+        with torch.random.fork_rng(devices=[]):
+            network = build_segmenter(architecture, static.backbone, num_classes=static.classes, width=static.width)
+        assert isinstance(network, VideoSegmenter)
+        network.eval().to(self.device).to(memory_format=torch.channels_last)
+        image = torch.zeros(1, 3, *self.prepared.meta_val.frames.size, device=self.device)
+        image = image.to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            _, state = network.first(image)
+        return torch.inference_mode()(partial(Following(network), image, *state))
+
     def complexity(self, architecture: Architecture) -> dict[str, float]:
         """``params`` of the whole network, ``macs`` of a frame that follows another, counted without computing."""
         prepared, static = self.prepared, self.prepared.static

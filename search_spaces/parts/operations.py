@@ -39,9 +39,13 @@ class _GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] == x.shape[-2] == 1:
-            return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
-        return super().forward(x)
+        if torch.compiler.is_exporting():  # a graph for maps of any size has to have both
+            single = x.new_ones(()) * x.shape[-1] * x.shape[-2] == 1
+            return torch.where(single, self._affine(x), super().forward(x))
+        return self._affine(x) if x.shape[-1] == x.shape[-2] == 1 else super().forward(x)
+
+    def _affine(self, x: Tensor) -> Tensor:
+        return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

@@ -12,7 +12,6 @@ from test_controller_contract import NAMES, leaves, make, reward_of, through_a_f
 import controllers
 from controllers.base import PartwiseController, changed_parts, restore
 from controllers.lstm_ppo import _SNAPSHOT_ROLLOUTS
-from controllers.policy import TokenPolicy
 from search_spaces import Choice, SearchSpace
 
 STEPS = ("ask", "ask", "tell", "tell", "fail", "save", "reload")
@@ -21,8 +20,8 @@ DATA = Path(__file__).parent / "data"
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """A policy of 4 hidden units instead of 100, which the stored files of the former format were written with."""
-    monkeypatch.setattr(TokenPolicy.__init__, "__defaults__", (4,))
+    """A policy of 4 hidden units, which the stored files of the former format were written with."""
+    monkeypatch.setattr("controllers.policy.HIDDEN", 4)
 
 
 class Saved:

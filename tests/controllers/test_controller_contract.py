@@ -245,7 +245,7 @@ def test_option_values_are_checked(name, option, value, rule):
         controllers.make(name, small_space(), **{option: value})
 
 
-@pytest.mark.parametrize("name", ["evolution", "random"])
+@pytest.mark.parametrize("name", ["lstm-ppo", "evolution", "random"])
 def test_proposes_each_network_once(name):
     # The two inputs of a sum may be swapped: 6 unordered pairs with repetition, each proposed before any comes again.
     choices = (Choice("x1", "input", ("a", "b", "c")), Choice("x2", "input", ("a", "b", "c")))

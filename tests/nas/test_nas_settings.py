@@ -14,6 +14,7 @@ ALL = {
     "trials": (3, 4),
     "confirm": (4, 2),
     "confirm_by": "metric",
+    "pareto": "params",
     "workers": 2,
     "gpus_per_worker": 0.5,
     "ray_address": "auto",
@@ -31,16 +32,19 @@ ALL = {
     "cache_dir": "/tmp/cache",
     "backbone": "resnet50",
     "backbone_weights": "none",
+    "target": {"macs": 1e8, "params": 2e5},
+    "reuse": ("/tmp/one", "/tmp/two"),
     "static": "/tmp/arch2.safetensors",
     "skip_bad_boxes": True,
     "imports": ("mine", "yours.parts"),
     "task": {"crop": 192, "learning_rate": 8e-4},
 }
-FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --confirm 4,2 --confirm-by metric
+FLAGS = """--space fcos_fpn --data /tmp --trials 3,4 --confirm 4,2 --confirm-by metric --pareto params
     --workers 2 --gpus-per-worker 0.5 --ray-address auto
     --hours 1.5 --trial-timeout 900
     --controller random --reward metric --no-early-stopping --preset paper --device cpu --seed 7
     --out /tmp/out --cache-dir /tmp/cache --backbone resnet50 --backbone-weights none --static /tmp/arch2.safetensors
+    --reuse /tmp/one,/tmp/two --target macs=0.1G params=200k
     --start-from nas_fcos,runs/mine --skip-bad-boxes --import mine,yours.parts --set crop=192 learning_rate=8e-4"""
 YAML = """
 space: fcos_fpn
@@ -48,6 +52,7 @@ data: /tmp
 trials: [3, 4]
 confirm: [4, 2]
 confirm_by: metric
+pareto: params
 workers: 2
 gpus_per_worker: 0.5
 ray_address: auto
@@ -65,6 +70,8 @@ out: /tmp/out
 cache_dir: /tmp/cache
 backbone: resnet50
 backbone_weights: none
+target: {macs: 0.1G, params: 200_000}
+reuse: [/tmp/one, /tmp/two]
 static: /tmp/arch2.safetensors
 skip_bad_boxes: true
 imports: [mine, yours.parts]

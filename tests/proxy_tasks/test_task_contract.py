@@ -104,6 +104,19 @@ def test_scoring_leaves_the_global_random_state_alone(case, cache_dir):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_forward_pass_is_one_image_s_and_leaves_scores_and_the_random_state_alone(case, cache_dir):
+    task = prepared(case, cache_dir)
+    architecture = task.space.sample(np.random.default_rng(2))
+    torch.manual_seed(5)
+    score, before = last(task, architecture), torch.get_rng_state()
+    outputs = task.forward_pass(architecture)()
+    first = outputs[0] if isinstance(outputs, tuple) else outputs["cls_logits"]
+    assert len(first) == 1
+    assert not first.requires_grad
+    assert torch.equal(torch.get_rng_state(), before)
+    assert last(task, architecture) == score
+
+
 def test_a_second_preparation_builds_nothing(case, cache_dir):
     prepared(case, cache_dir)
     steps = []

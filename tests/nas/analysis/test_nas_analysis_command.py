@@ -123,7 +123,7 @@ def no_choice(run):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (newer, r"trials.db: format 9 is newer than this version reads (3)"),
+        (newer, r"trials.db: format 9 is newer than this version reads (4)"),
         (lambda run: (run / "trials.db").unlink(), "is not a run: it has no trials.db"),
         (lambda run: (run / "run.yaml").unlink(), "is not a run: it has no run.yaml"),
         (lambda run: (run / "trials.db").write_bytes(b"junk" * 1000), "is not a run store"),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import search_spaces
 from nas.analysis import analyse
 from nas.analysis.analysing import names_apart
-from nas.analysis.rewards import on_front
 from nas.analysis.tables import TABLES, random_baseline, write_tables
+from nas.run.front import on_front
 from search_spaces import InputError
 from search_spaces.fcos.choices import join
 

@@ -10,6 +10,7 @@ from nas.run.confirmed import difference, standings
 from nas.run.frames import confirmed_frame
 from nas.run.rows import Contender, ScoreRow
 from nas.run.verdict import measures, verdicts
+from nas.settings.targets import Targets
 
 SEEDS = (1000, 1001, 1002)
 NAMED = measures("loss", "ap")
@@ -35,8 +36,8 @@ def rows(**scores):
     return made
 
 
-def of(by="reward", **scores):
-    return standings(rows(**scores), SEEDS, "ap", by)
+def of(by="reward", targets=None, **scores):
+    return standings(rows(**scores), SEEDS, "ap", by, targets)
 
 
 def order(found):
@@ -141,3 +142,37 @@ def test_the_frame_has_a_row_for_each_contender_and_ranks_what_was_found():
     assert list(frame.seeds) == [3, 3, 3, 0]
     assert frame.reason[3] == "seed 1000: x"
     assert list(confirmed_frame([]).columns) == list(frame.columns)
+
+
+@pytest.mark.parametrize("by", ["reward", "loss", "metric"])
+def test_under_a_target_the_order_is_of_what_it_leaves_of_every_seed_s_score(by):
+    targets = Targets({"macs": 10.0})
+    scores = {
+        "k1": [{"reward": r, "ap": 0.5 + 0.1 * r, "macs": 12.0} for r in (-1.0, -1.2, -1.1)],
+        "k2": [{"reward": r, "ap": 0.5 + 0.1 * r, "macs": 10.0} for r in (-1.4, -1.5, -1.3)],
+        "base": [{"reward": -1.3, "ap": 0.37, "macs": 20.0}] * 3,
+    }
+    assert order(of(by, **scores)) == ["k1", "base", "k2"]
+    found = of(by, targets, **scores)
+    assert order(found) == ["k2", "k1", "base"]
+    for standing in found:
+        metrics = standing.rows[0].metrics
+        told = [targets.told(value, metrics) for value in standing.values(by)]
+        assert standing.told == pytest.approx(np.mean(told))
+    assert list(confirmed_frame(found).told) == [standing.told for standing in found]
+    assert [verdict.split(" by ")[0] for verdict in verdicts(found, NAMED)] == ["The winner is below base"]
+
+
+def test_without_the_cost_that_has_a_target_nothing_wins_and_a_reference_is_held_against_all_the_same():
+    found = of(
+        targets=Targets({"latency_ms": 5.0}),
+        k1=[3.0, 3.0, 3.0],
+        base=[4.0, 4.0, 4.0],
+        k2=[{"reward": r, "latency_ms": 4.0 + r} for r in (1.0, 2.0, 3.0)],
+    )
+    assert order(found) == ["k2", "base", "k1"]
+    assert found[0].cost("latency_ms") == 6.0
+    reason = "its scores lack the cost that has a target: latency_ms=5"
+    assert [standing.reason for standing in found] == ["", "", reason]
+    (sentence,) = verdicts(found, NAMED)
+    assert sentence.startswith("The winner is below base by 2.0000")

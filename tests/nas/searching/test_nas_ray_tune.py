@@ -15,10 +15,12 @@ from stopped_rows import assert_stopped_by_rank
 
 import nas
 from nas.errors import SearchFailed
+from nas.run.rows import Outcome
 from nas.run.store import RunStore
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.limits import NO_LIMITS, Limits
 from nas.searching.loop import SearchLoop
+from nas.settings.targets import Targets
 from proxy_tasks import TaskOptions
 from proxy_tasks.cpus import usable_cpus
 from search_spaces import InputError
@@ -45,8 +47,11 @@ class Each(ToyController):
         return type(proposal)(proposal.id, (proposal.id % len(self.space.choices[0].options),), proposal.log_prob)
 
 
-def search(engine, store, space, controller, trials, fingerprints=None, stopping=None, limits=NO_LIMITS, **overrides):
-    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping, limits=limits, isolated=True)
+def search(
+    engine, store, space, controller, trials, fingerprints=None, stopping=None, limits=NO_LIMITS, told=None, **overrides
+):
+    own = told or {}
+    loop = SearchLoop(store, "toy", trials, controller, stopping=stopping, limits=limits, isolated=True, **own)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
     engine.run(
         loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
@@ -76,6 +81,20 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     assert len(done) == len(set(done)) == len({key for _, key, _ in evaluated}) == len(evaluated) - 1
     assert len({process for process, _, _ in evaluated}) <= WORKERS + 1  # each is used again and again
     assert {threads for _, _, threads in evaluated} == {str(max(1, usable_cpus() // WORKERS))}
+
+
+def test_targets_and_the_scores_of_another_run_hold_with_workers_too(engine, store, tmp_path):
+    score = "trial 7 of first", Outcome("done", -0.25, metrics={"macs": 6e9})
+    known = {TOY.architecture((left, right, 0)).key: score for left in range(4) for right in range(4)}
+    told = {"targets": Targets({"macs": 4e9}), "known": known}
+    rows = search(engine, store, TOY, ToyController(TOY), 20, told=told, log=str(tmp_path / "log"))
+    reused = [row for row in rows if row.key in known]
+    assert {(row.status, row.reason, row.told) for row in reused} == {
+        ("duplicate", "same network as trial 7 of first", -0.25 * 6)
+    }
+    for row in rows:
+        assert row.told == told["targets"].told(row.reward, row.metrics)
+    assert len(Path(tmp_path / "log").read_text().splitlines()) == len({row.key for row in rows} - known.keys())
 
 
 def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tmp_path):

@@ -43,6 +43,7 @@ def test_every_setting_is_of_one_half():
             "confirm_by",
             "hours",
             "trial_timeout",
+            "pareto",
             "workers",
             "gpus_per_worker",
             "ray_address",
@@ -227,5 +228,5 @@ def test_another_cache_needs_no_backbone_that_is_trained_anew(tmp_path, monkeypa
     sizes = {"crop": 64, "batch_size": 4, "iterations": 1, "width": "16-32", "pretrain_iterations": 1}
     shared = {"controller": "random", "device": "cpu", "confirm": 0, "task": sizes, "out": tmp_path / "run"}
     nas.search("fcos_fpn", trials=1, cache_dir=tmp_path / "one", **shared)
-    monkeypatch.setattr("proxy_tasks.fcos.backbone._finetune", lambda *_: pytest.fail("it is trained anew"))
+    monkeypatch.setattr("proxy_tasks.fcos.backbone.finetune", lambda *_: pytest.fail("it is trained anew"))
     assert len(nas.resume(tmp_path / "run", trials=2, cache_dir=tmp_path / "two").trials) == 2
