@@ -93,6 +93,7 @@ PRESETS = {
         pretrain_learning_rate=4e-3,
     ),
 }
+PRETRAINED_RATE = 1e-3  # for weights that are there already; that of `demo` is for `tiny`, which starts from scratch
 REGRESSIONS = ("uniform", "centerness")
 
 
@@ -105,6 +106,8 @@ def fcos_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
     if preset not in PRESETS:
         raise InputError(f"there is no preset {preset!r}; known: {', '.join(PRESETS)}")
     settings = PRESETS[preset]
+    if preset == "demo" and backbone not in (None, settings.backbone):
+        settings = dataclasses.replace(settings, pretrain_learning_rate=PRETRAINED_RATE)
     if backbone is not None:
         overrides = {"backbone": backbone, **overrides}
     settings = overridden(settings, overrides, "the FCOS proxy task")

@@ -82,6 +82,12 @@ def test_the_paper_mirrors_nothing_and_scales_the_sizes_of_interest_to_its_crops
     assert plain.meta_train.max() < len(plain.crops)
 
 
+def test_pretrained_backbones_are_fine_tuned_more_gently():
+    scratch, pretrained = (fcos_settings("demo", name, {}) for name in ("tiny", "mobilenet_v2"))
+    assert pretrained.pretrain_learning_rate == 1e-3 < scratch.pretrain_learning_rate
+    assert fcos_settings("demo", "mobilenet_v2", {"pretrain_learning_rate": 2e-3}).pretrain_learning_rate == 2e-3
+
+
 def test_the_sizes_of_interest_have_caches_of_their_own_and_move_boxes_between_levels(task, cache_dir):
     other = prepared(cache_dir, interest=0.1)
     assert other.fingerprints()["features"] != task.fingerprints()["features"]
