@@ -4,7 +4,7 @@ import re
 
 import pytest
 from fake_tasks import TOY, ToyTask, reward_of
-from test_nas_kill import start, wait_for_rows
+from test_nas_kill import finish, start, wait_for_rows
 from toy_runs import half
 
 import nas
@@ -105,9 +105,7 @@ def test_a_search_killed_among_them_goes_on(tmp_path):
     wait_for_rows(path, 1, process)
     process.kill()
     process.communicate()
-    process = start("--resume", str(path))
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
+    finish(start("--resume", str(path)))
     run = nas.load_run(path)
     assert [row.status for row in run.contents().trials] == ["done"] * 6
     assert first(run, "fcos_head")[:2] == [published.load(name) for name in ("fpn_like_head", "nas_fcos_head")]
