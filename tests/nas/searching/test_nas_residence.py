@@ -27,7 +27,7 @@ class Worker:
         self.task.prepare(nothing)
 
     def reward(self, tokens):
-        (score,) = self.task.evaluate(self.task.space.architecture(tokens))
+        *_, score = self.task.evaluate(self.task.space.architecture(tokens))
         return score.reward
 
     def first(self, name, value=None):
