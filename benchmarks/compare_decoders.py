@@ -1,15 +1,19 @@
 """What searches found, and uniformly drawn decoders, against the standard FPN-FCOS decoder, on unseen images.
 
-    python benchmarks/compare_decoders.py runs/evolution runs/random --uniform 20 --seeds 5 --out docs/bccd
+    python benchmarks/compare_decoders.py runs/evolution runs/random --widths 48 64 --against random --out docs/bccd
 
 trains the winner of every run, and every other decoder, by the runs' proxy task from several proxy-training seeds, none
 of them a search's or a confirmation's, on the same meta-train, and scores each on the same meta-val and on the test
-subset that no search sees: reward and COCO AP. Writes ``decoders.csv``, one row a decoder and seed, as rows come: those
-that are there are not measured again. Writes ``search.png`` too (reward against trial), and prints a table.
+subset that no search sees: reward and COCO AP. The standard decoder is there at the width of the runs, and at all that
+are asked for, since a found decoder may have more MACs. The runs share data, task and seed. Writes ``decoders.csv``, one
+row
+a decoder and seed, as rows come: those that are there are not measured again. Writes ``search.png`` too (reward against
+trial), and prints a table.
 """
 
 import argparse
 import dataclasses
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -27,6 +31,7 @@ from search_spaces import Architecture
 matplotlib.use("Agg")
 WINDOW = 10  # trials in the running mean
 FIRST_SEED = 100_000
+STANDARD = "standard"
 FIGURES = ("reward", "ap", "test_reward", "test_ap")
 
 
@@ -34,11 +39,17 @@ def nothing(what: str, done: int, total: int) -> None:
     """Shows no progress."""
 
 
-def full_task(run: nas.Run, iterations: int | None) -> FCOSTask:
-    """The run's proxy task for whole decoders, with other iterations where they are given."""
-    settings = run.settings
-    if iterations is not None:
-        settings = settings.changed(task={**settings.task, "iterations": iterations})
+@dataclasses.dataclass
+class Decoder:
+    """What is measured: an architecture, and the task that trains it, which has its width."""
+
+    architecture: Architecture
+    task: FCOSTask
+
+
+def full_task(run: nas.Run, overrides: dict[str, object]) -> FCOSTask:
+    """The run's proxy task for whole decoders, with other settings where they are given."""
+    settings = run.settings.changed(task={**run.settings.task, **overrides})
     stage = dataclasses.replace(make_plan(settings)[0], space=search_spaces.get("fcos_decoder"))
     task = task_factory(stage, settings, None)()
     assert isinstance(task, FCOSTask)
@@ -46,40 +57,52 @@ def full_task(run: nas.Run, iterations: int | None) -> FCOSTask:
     return task
 
 
-def decoders(runs: list[nas.Run], uniform: int) -> dict[str, Architecture]:
-    """The winner of each run by its folder's name, the standard decoder, and uniform draws."""
+def decoders(runs: list[nas.Run], given: argparse.Namespace) -> dict[str, Decoder]:
+    """The standard decoder at each width, the winner of each run by its folder's name, and uniform draws."""
     rng, space = np.random.default_rng(1), search_spaces.get("fcos_decoder")
-    found = {run.path.name: run.best(1)[0] for run in runs}
-    drawn = {f"uniform {i + 1}": space.sample(rng) for i in range(uniform)}
-    return {"standard": Architecture.of("fpn_fcos"), **found, **drawn}
+    overrides = {} if given.iterations is None else {"iterations": given.iterations}
+    task, standard = full_task(runs[0], overrides), Architecture.of("fpn_fcos")
+    wider = {width: full_task(runs[0], {**overrides, "width": width}) for width in given.widths}
+    return {
+        STANDARD: Decoder(standard, task),
+        **{f"{STANDARD} @{width}": Decoder(standard, other) for width, other in wider.items()},
+        **{run.path.name: Decoder(run.best(1)[0], task) for run in runs},
+        **{f"uniform {i + 1}": Decoder(space.sample(rng), task) for i in range(given.uniform)},
+    }
 
 
-def measure(task: FCOSTask, chosen: dict[str, Architecture], seeds: range, file: Path) -> pd.DataFrame:
+def measure(chosen: dict[str, Decoder], seeds: range, file: Path) -> pd.DataFrame:
     """One row a decoder and seed: reward and AP on meta-val, where the search chose, and on the held-out test set."""
+    task = chosen[STANDARD].task
     test_crops, test_cache = task.held_out(nothing)
     places = {
         "": (task.prepared.crops, task.prepared.cache, task.prepared.meta_val),
         "test_": (test_crops, test_cache, np.arange(len(test_crops))),
     }
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
-    there = {(row["decoder"], row["seed"], row["key"]) for row in rows}
-    for seed in seeds:
-        for name, architecture in chosen.items():
-            if (name, seed, architecture.key) in there:
-                continue
-            model = task.train(architecture, seed)
-            row: dict[str, object] = {"decoder": name, "seed": seed}
-            for prefix, (crops, cache, indices) in places.items():
-                row[f"{prefix}reward"] = -task.losses(model, cache, indices)["loss"]
-                row[f"{prefix}ap"] = task.average_precision(model, crops, cache, indices)["ap"]
-            rows.append(row | task.complexity(architecture) | {"key": architecture.key})
-            pd.DataFrame(rows).to_csv(file, index=False)
-            print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
+    there = {(row["decoder"], row["seed"], row["key"], row["iterations"]) for row in rows}
+    for seed, (name, decoder) in product(seeds, chosen.items()):
+        iterations, key = task.settings.iterations, decoder.architecture.key
+        if (name, seed, key, iterations) in there:
+            continue
+        model = decoder.task.train(decoder.architecture, seed)
+        row: dict[str, object] = {"decoder": name, "seed": seed, "iterations": iterations}
+        for prefix, (crops, cache, indices) in places.items():
+            row[f"{prefix}reward"] = -task.losses(model, cache, indices)["loss"]
+            row[f"{prefix}ap"] = task.average_precision(model, crops, cache, indices)["ap"]
+        rows.append(row | decoder.task.complexity(decoder.architecture) | {"key": key})
+        pd.DataFrame(rows).to_csv(file, index=False)
+        print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
     return pd.DataFrame(rows)
 
 
-def table(frame: pd.DataFrame) -> str:
-    """Mean ± standard deviation over the seeds, and the mean difference to the standard decoder with its interval."""
+def table(frame: pd.DataFrame, against: list[str]) -> str:
+    """Mean ± standard deviation over the seeds, and mean differences with their intervals.
+
+    Args:
+        frame: what `measure` gives.
+        against: with whom all others are compared, beside the standard decoders.
+    """
     head = ["decoder", "reward, meta-val", "AP, meta-val", "reward, test", "AP, test", "parameters", "MACs"]
     lines = [f"{frame['seed'].nunique()} proxy-training seeds", "", _row(head), _row(["---"] * len(head))]
     drawn = frame["decoder"].str.startswith("uniform")
@@ -92,11 +115,12 @@ def table(frame: pd.DataFrame) -> str:
         cells = [f"{means[figure].mean():.4f} ± {means[figure].std():.4f}" for figure in FIGURES]
         sizes = [f"{means['params'].mean() / 1e3:.0f} k", f"{means['macs'].mean() / 1e6:.1f} M"]
         lines.append(_row([f"{len(means)} uniform (± over decoders)", *cells, *sizes]))
-    lines += ["", "Above the standard decoder, paired over the seeds, with the 95 % interval of Student's t:", ""]
-    lines += [_row(["decoder", *head[1:5]]), _row(["---"] * 5)]
-    for name in (name for name in values if name != "standard"):
-        gaps = values[name][list(FIGURES)] - values["standard"][list(FIGURES)]
-        lines.append(_row([name, *(interval(gaps[figure].dropna()) for figure in FIGURES)]))
+    for other in [*(name for name in values if name.startswith(STANDARD)), *against]:
+        lines += ["", f"Above {other}, paired over the seeds, with the 95 % interval of Student's t:", ""]
+        lines += [_row(["decoder", *head[1:5]]), _row(["---"] * 5)]
+        for name in (name for name in values if name != other and not name.startswith(STANDARD)):
+            gaps = values[name][list(FIGURES)] - values[other][list(FIGURES)]
+            lines.append(_row([name, *(interval(gaps[figure].dropna()) for figure in FIGURES)]))
     return "\n".join(lines)
 
 
@@ -137,6 +161,8 @@ def plot(runs: list[nas.Run], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--widths", nargs="+", default=[], help="of further standard decoders")
+    parser.add_argument("--against", nargs="+", default=[], help="runs with whose winners the others are compared too")
     parser.add_argument("--uniform", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--iterations", type=int, help="training steps; the runs' own without it")
@@ -146,9 +172,7 @@ def main() -> None:
     runs = [nas.load_run(path) for path in given.runs]
     plot(runs, given.out / "search.png")
     seeds = range(FIRST_SEED, FIRST_SEED + given.seeds)
-    chosen = decoders(runs, given.uniform)
-    frame = measure(full_task(runs[0], given.iterations), chosen, seeds, given.out / "decoders.csv")
-    print(table(frame))
+    print(table(measure(decoders(runs, given), seeds, given.out / "decoders.csv"), given.against))
 
 
 if __name__ == "__main__":
