@@ -43,6 +43,13 @@ PROPOSALS: dict[str, dict[str, object]] = {
         "regression": "centerness",
     },
     "scale 0.32": {"interest": 0.32, "mirrored": False, "iterations": 60},
+    "scale 0.48, mirrored, width 32, 120 iterations of 8": {
+        "interest": 0.48,
+        "mirrored": True,
+        "iterations": 120,
+        "batch_size": 8,
+        "width": "32",
+    },
 }
 REWARDS = {
     "loss (published)": lambda f: -f["loss"],
@@ -197,7 +204,7 @@ def main() -> None:
     if "table" in parts:
         files = [given.out.with_stem(f"{given.out.stem}-{part}") for part in ("long", "proxy")]
         table = taus(pd.concat([pd.read_csv(file) for file in files]))
-        print(table.round(3).to_markdown(index=False))
+        print(table.round(2).to_string(index=False))
 
 
 if __name__ == "__main__":
