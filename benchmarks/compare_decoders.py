@@ -5,10 +5,9 @@
 trains the winner of every run, and every other decoder, by the runs' proxy task from several proxy-training seeds, none
 of them a search's or a confirmation's, on the same meta-train, and scores each on the same meta-val and on the test
 subset that no search sees: reward and COCO AP. The standard decoder is there at the width of the runs, and at all that
-are asked for, since a found decoder may have more MACs. The runs share data, task and seed. Writes ``decoders.csv``, one
-row
-a decoder and seed, as rows come: those that are there are not measured again. Writes ``search.png`` too (reward against
-trial), and prints a table.
+are asked for, since a found decoder may have more MACs. The runs share data, task and seed. Writes ``decoders.csv``,
+one row a decoder and seed, as rows come: those that are there are not measured again. Writes ``search.png`` too (reward
+against trial), and prints a table.
 """
 
 import argparse
