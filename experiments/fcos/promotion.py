@@ -31,7 +31,7 @@ class _Detectors(RecipeKind):
     )
 
     def refusal(self, space: SearchSpace) -> str | None:
-        """Heads alone are no detectors; pyramids are, with the standard head."""
+        """Any architecture of the family is a detector: what it leaves open, FPN or head, is the standard one."""
         return None if space.proxy_task == "fcos" else "trains FCOS detectors"
 
     def open_data(self, path: str | None, subset: str) -> DetectionDataset:
@@ -46,11 +46,18 @@ class _Detectors(RecipeKind):
         return recipe.around(**sizes), options
 
     def jobs(self, architectures: Sequence[Architecture], recipe: DetectorRecipe, options: JobOptions) -> list[Job]:
-        """A training of each."""
-        return [
+        """A training of each, and of the references before them, alike."""
+        keys = {one.key for one in architectures}
+        references = [
+            Job(name, one.key, one, partial(_train, one, recipe, options), reference=True)
+            for name, one in options.references.items()
+            if one.key not in keys
+        ]
+        found = [
             Job(f"detector {rank}", one.key, one, partial(_train, one, recipe, options))
             for rank, one in enumerate(architectures, start=1)
         ]
+        return [*references, *found]
 
 
 def _train(
