@@ -97,9 +97,10 @@ def _flat(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_result(folder: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes ``result.json`` and returns its content."""
-    content = {"format": JOB_FORMAT, **figures}
-    write_whole(folder / "result.json", json.dumps(content, indent=1))
+    """Writes ``result.json`` and returns its content, as it is read again."""
+    text = json.dumps({"format": JOB_FORMAT, **figures}, indent=1)
+    write_whole(folder / "result.json", text)
+    content: dict[str, Any] = json.loads(text)
     return content
 
 

@@ -1,6 +1,7 @@
 """Measuring a trained detector: COCO's figures on whole images, its detections as a results file, its cost."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from proxy_tasks.fcos.average_precision import coco_figures
 from proxy_tasks.fcos.detector import Detector
 from search_spaces.parts.complexity import count
 
-__all__ = ["Detections", "cost", "detected", "evaluate", "results_file"]
+__all__ = ["Detections", "cost", "detected", "evaluate", "results", "results_file"]
 
 Detections = dict[str, Tensor]
 """``boxes`` (n, 4) in the image's own pixels, ``scores`` (n,), ``labels`` (n,) from 0; best first, on the CPU."""
@@ -44,18 +45,27 @@ def evaluate(
     return coco_figures(found, truth, len(data.classes)), found
 
 
+def results(found: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """An image's detections as entries of COCO's results: x, y, width, height in pixels.
+
+    Args:
+        found: the detections.
+        image_id: the image's.
+        category_ids: what the classes are called, in the order that the labels count.
+    """
+    boxes = found["boxes"].double()
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = (boxes.tolist(), found["labels"].tolist(), found["scores"].tolist())
+    return [
+        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
+        for box, label, score in zip(*columns, strict=True)
+    ]
+
+
 def results_file(found: Sequence[Detections], data: DetectionDataset) -> list[dict[str, Any]]:
-    """Detections in the format of COCO's results: the data's own ids of images and categories; x, y, width, height."""
-    rows = []
-    for detections, (_, target) in zip(found, data, strict=True):
-        boxes = detections["boxes"].double()
-        boxes[:, 2:] -= boxes[:, :2]
-        columns = (boxes.tolist(), detections["labels"].tolist(), detections["scores"].tolist())
-        rows += [
-            {"image_id": target["image_id"], "category_id": data.category_ids[label], "bbox": box, "score": score}
-            for box, label, score in zip(*columns, strict=True)
-        ]
-    return rows
+    """The content of a results file: all detections, under the data's own ids of images and categories."""
+    each = (results(one, target["image_id"], data.category_ids) for one, (_, target) in zip(found, data, strict=True))
+    return list(chain.from_iterable(each))
 
 
 class _Network(nn.Module):

@@ -14,16 +14,15 @@ LEAST_SCORE = 0.3
 PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000", "#808000", "#000075")
 
 
-def drawn(image: Tensor, found: Detections, classes: Sequence[str], least_score: float = LEAST_SCORE) -> Tensor:
+def drawn(image: Tensor, found: Detections, classes: Sequence[str]) -> Tensor:
     """The image (3, H, W) uint8 with boxes, their classes and scores; a class has its colour.
 
     Args:
         image: as it was decoded.
         found: detections in its pixels.
         classes: the names that the labels count.
-        least_score: below which nothing is drawn.
     """
-    kept = found["scores"] >= least_score
+    kept = found["scores"] >= LEAST_SCORE
     boxes, labels, scores = (found[name][kept] for name in ("boxes", "labels", "scores"))
     texts = [f"{classes[label]} {score:.2f}" for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
     colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]

@@ -153,7 +153,8 @@ def _finish(
     for index, labels in kept.items():
         write_png(colour(labels, test.palette), folder / PICTURES / f"{test.name(index)}.png")
     figures = {"metrics": metrics, "cost": cost(network, test, scale, device), "device": device_name(device)}
-    return write_result(folder, {"steps": steps, "pictures": options.pictures, **figures})
+    told = {"classes": test.classes, "palette": test.palette}
+    return write_result(folder, {"steps": steps, "pictures": options.pictures, **told, **figures})
 
 
 def draw_strips(folder: Path, data: str | None, jobs: Mapping[str, Path]) -> None:
