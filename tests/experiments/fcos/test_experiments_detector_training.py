@@ -88,7 +88,8 @@ def test_mirrored_boxes_stay_on_their_objects(tmp_path):
     "changes",
     [{}, {"optimizer": "adamw", "schedule": "one_cycle", "weight_average": 0.9, "gradient_norm": 1.0, "interest": 0.5}],
 )
-def test_a_resumed_training_ends_with_the_same_weights(tmp_path, changes):
+def test_a_resumed_training_ends_with_the_same_weights(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     recipe, data = dataclasses.replace(SMALL, **changes), Shapes(4, size=64)
 
     def ended(folder, steps):
@@ -96,7 +97,6 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, changes):
         job = DetectorTraining(detector(), data, recipe, 0, iterations=6)
         if steps is not None:
             job.batches = lambda start: batches(data, recipe, 0, range(start, steps), 0)
-        training.SAVE_EVERY = 0.0
         training.run(job, folder, quiet)
         return job.trained.state_dict()
 
