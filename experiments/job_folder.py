@@ -10,14 +10,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from proxy_tasks.backbones import read_state_dict
+from experiments.promotion import JobOptions
+from proxy_tasks.backbones import read_state_dict, state_hash
+from proxy_tasks.task import Diverged
 from proxy_tasks.weights import serialised
 from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 
-__all__ = ["JOB_FORMAT", "open_job", "read_job", "read_result", "save_weights", "trained_sizes", "write_result"]
+__all__ = [
+    "JOB_FORMAT",
+    "dependencies",
+    "finished",
+    "open_job",
+    "read_job",
+    "read_result",
+    "refuse_not_finite",
+    "save_weights",
+    "trained_sizes",
+    "write_result",
+]
 
 JOB_FORMAT = 1
 
@@ -83,9 +97,10 @@ def _flat(job: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_result(folder: Path, figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes ``result.json`` and returns its content."""
-    content = {"format": JOB_FORMAT, **figures}
-    write_whole(folder / "result.json", json.dumps(content, indent=1))
+    """Writes ``result.json`` and returns its content, as it is read again."""
+    text = json.dumps({"format": JOB_FORMAT, **figures}, indent=1)
+    write_whole(folder / "result.json", text)
+    content: dict[str, Any] = json.loads(text)
     return content
 
 
@@ -99,6 +114,35 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         if not isinstance(content.get(name), kind):
             raise InputError(f"{path}: key {name!r} must be a JSON {kind.__name__}, got {content.get(name)!r}")
     return content
+
+
+def finished(folder: Path, options: JobOptions) -> dict[str, Any] | None:
+    """The result of a finished job; None where there is none yet, or pictures are wanted that it has not drawn."""
+    result = read_result(folder)
+    return result if result is not None and result.get("pictures", 0) >= options.pictures else None
+
+
+def dependencies(data: str, options: JobOptions, network: nn.Module) -> dict[str, Any]:
+    """What a job's outcome depends on beside architecture and recipe.
+
+    Args:
+        data: the fingerprint of the data.
+        options: seed and iterations.
+        network: as it starts.
+    """
+    return {
+        "data": data,
+        "seed": options.seed,
+        "iterations": options.iterations,
+        "initial weights": state_hash(network),
+    }
+
+
+def refuse_not_finite(network: nn.Module) -> None:
+    """Raises `Diverged` where a tensor of a trained network is not finite."""
+    for name, value in network.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise Diverged(f"the trained {name!r} is not finite")
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -35,6 +35,7 @@ class JobOptions:
         backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
         static: weights of a trained static network.
         pictures: for how many of the test frames the predictions are drawn.
+        references: published architectures, by name, that the winners of a search are trained beside.
     """
 
     data: str | None = None
@@ -45,6 +46,7 @@ class JobOptions:
     backbone_weights: str = "default"
     static: str | None = None
     pictures: int = 0
+    references: Mapping[str, Architecture] = field(default_factory=dict)
 
 
 class Data(Protocol):

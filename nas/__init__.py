@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas.building import build
+    from nas.predicting.trained import load
     from nas.run.reading import Run, load_run
     from nas.searching.search import resume, search
 
-__all__ = ["Run", "build", "load_run", "resume", "search"]
+__all__ = ["Run", "build", "load", "load_run", "resume", "search"]
 
 # Threads that wait for each other soon sleep instead of spinning: on a machine that does anything else beside, the
 # small operations of a proxy task are otherwise up to a hundred times slower. Read once, as torch is loaded.
@@ -21,6 +22,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 _HOMES = {
     "Run": "nas.run.reading",
     "build": "nas.building",
+    "load": "nas.predicting.trained",
     "load_run": "nas.run.reading",
     "resume": "nas.searching.search",
     "search": "nas.searching.search",

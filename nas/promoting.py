@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from experiments import recipes
+from experiments import published, recipes
 from experiments.families import family_of, options_of_others
 from experiments.promotion import Job, JobOptions, RecipeKind, Result, identity
 from experiments.recipes import Recipe
@@ -77,7 +77,8 @@ def promote(
     _refuse_options_of_others(chosen[0].architecture, options)
     folder = Path(out) if out else Path(what, "promoted") if run else Path("promoted")
     if run is not None:
-        options = dataclasses.replace(options, data=options.data or run.settings.data)
+        references = _references(chosen[0].architecture, how)
+        options = dataclasses.replace(options, data=options.data or run.settings.data, references=references)
     with Display() as display, _ends_told(folder), ExitStack() as locks:
         data = _check(how.how, options.data, folder, display)
         plain, left = how.as_published and _is_plain(options), None
@@ -113,6 +114,13 @@ def _chosen(what: str, run: Run | None, top: int, recipe: Recipe) -> list[_Chose
         if trains := recipe.how.refusal(architecture.space):
             raise InputError(f"a {recipe.kind} recipe {trains}, but {what} is of the space {architecture.space.name!r}")
     return found
+
+
+def _references(winner: Architecture, recipe: Recipe) -> dict[str, Architecture]:
+    """The published architectures that the winners of a search are held against, as far as the recipe trains them."""
+    names = [name for name in family_of(winner.space).references if name in published.names()]
+    found = {name: published.load(name) for name in names}
+    return {name: one for name, one in found.items() if recipe.how.refusal(one.space) is None}
 
 
 def _refuse_options_of_others(architecture: Architecture, options: JobOptions) -> None:

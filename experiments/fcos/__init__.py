@@ -21,6 +21,7 @@ FAMILY = Family(
     references=("fpn_fcos", "nas_fcos"),
     samples="proxy_tasks.fcos.samples:samples",
     graphs="experiments.fcos.graphs:graphs",
+    predictor="experiments.fcos.predicting:load",
     diagram="search_spaces.fcos.diagram:diagram",
     classifiers=("head.cls_logits.bias",),
     plotted=("ap", "ap50", "ap75"),

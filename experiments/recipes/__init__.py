@@ -19,7 +19,11 @@ __all__ = ["KINDS", "Recipe", "load", "names", "register"]
 _FOLDER = Path(__file__).parent
 KINDS = Registry(
     "kind of recipe",
-    {"static": "experiments.video.promotion:STATIC", "video": "experiments.video.promotion:CELLS"},
+    {
+        "detector": "experiments.fcos.promotion:DETECTORS",
+        "static": "experiments.video.promotion:STATIC",
+        "video": "experiments.video.promotion:CELLS",
+    },
 )
 
 

@@ -15,6 +15,7 @@ FAMILY = Family(
     backbone="efficientnet_lite0",
     samples="proxy_tasks.video.samples:samples",
     graphs="experiments.video.graphs:graphs",
+    predictor="experiments.video.predicting:load",
     diagram="search_spaces.video.diagram:diagram",
     classifiers=("decoder.classifier.bias", "static.decoder.classifier.bias"),
     plotted=("miou", "macc", "gacc", "tiou"),

@@ -15,7 +15,7 @@ from proxy_tasks.video.metrics import SegmentationMeter
 from proxy_tasks.video.network import Following, State, StaticSegmenter, VideoSegmenter, upsample
 from search_spaces.parts.complexity import count
 
-__all__ = ["Network", "cost", "evaluate", "network_input", "predictions"]
+__all__ = ["Network", "Player", "cost", "evaluate", "network_input", "predictions"]
 
 Network = StaticSegmenter | VideoSegmenter
 
@@ -26,29 +26,55 @@ def network_input(image: Tensor, scale: float) -> Tensor:
     return normalise(F.resize(image[None], size, antialias=True))
 
 
-@torch.inference_mode()
+class Player:
+    """Plays clips frame by frame, as they come from a camera, and carries the state from one to the next.
+
+    Of a `VideoSegmenter` the static decoder runs on a clip's first frame and on every ``keyframe_interval``-th (0: on
+    the first alone), the cell on the others; a `StaticSegmenter` looks at every frame by itself.
+
+    Args:
+        network: trained; put into evaluation mode.
+        scale: the resolution of its input in parts of the frames' own.
+        keyframe_interval: see above.
+        device: the device that it is on.
+    """
+
+    def __init__(self, network: Network, scale: float, keyframe_interval: int, device: torch.device):
+        self.network, self.scale = network.eval(), scale
+        self.keyframe_interval, self.device = keyframe_interval, device
+        self.begin()
+
+    def begin(self) -> None:
+        """The next frame is the first of a clip."""
+        self._state: State | None = None
+        self._position = 0
+
+    @torch.inference_mode()
+    def labels(self, image: Tensor) -> Tensor:
+        """The classes of the next frame's pixels, uint8 (H, W), at its own size, on the CPU."""
+        x = network_input(image, self.scale).to(self.device)
+        keyframe = self.keyframe_interval and self._position % self.keyframe_interval == 0
+        if isinstance(self.network, StaticSegmenter):
+            logits = self.network(x)
+        elif self._state is None or keyframe:
+            logits, self._state = self.network.first(x)
+        else:
+            logits, self._state = self.network.following(x, self._state)
+        self._position += 1
+        height, width = image.shape[-2:]
+        found: Tensor = upsample(logits, (height, width)).argmax(dim=1)[0].to("cpu", torch.uint8)
+        return found
+
+
 def predictions(
     network: Network, data: VideoDataset, scale: float, keyframe_interval: int, device: torch.device
 ) -> Iterator[tuple[int, Tensor]]:
-    """Number and labels, uint8 (H, W) at the frame's own size, of every frame of every clip, in order.
-
-    The frames of a clip come one after the other, as from a camera: of a `VideoSegmenter` the static decoder runs on
-    the first and on every ``keyframe_interval``-th (0: on the first alone), the cell on the others.
-    """
-    network.eval()
+    """Number and labels, uint8 (H, W) at the frame's own size, of every frame of every clip, in order; see `Player`."""
+    player = Player(network, scale, keyframe_interval, device)
     for clip in data.clips:
-        state: State | None = None
-        for position, index in enumerate(clip):
-            image = data.image(index)
-            x = network_input(image, scale).to(device)
-            if isinstance(network, StaticSegmenter):
-                logits = network(x)
-            elif state is None or (keyframe_interval and position % keyframe_interval == 0):
-                logits, state = network.first(x)
-            else:
-                logits, state = network.following(x, state)
-            height, width = image.shape[-2:]
-            yield index, upsample(logits, (height, width)).argmax(dim=1)[0].to("cpu", torch.uint8)
+        player.begin()
+        for index in clip:
+            yield index, player.labels(data.image(index))
 
 
 def evaluate(

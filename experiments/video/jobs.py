@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from experiments import training
-from experiments.job_folder import open_job, read_result, save_weights, write_result
+from experiments.job_folder import dependencies, finished, open_job, refuse_not_finite, save_weights, write_result
 from experiments.promotion import JobOptions, Progress
 from experiments.timing import device_name
 from experiments.video.cell_training import VideoTraining
@@ -19,10 +18,8 @@ from experiments.video.evaluation import Network, cost, evaluate
 from experiments.video.pictures import colour, legend, strip, write_png
 from experiments.video.recipe import Recipe, StaticRecipe, VideoRecipe
 from experiments.video.static_training import StaticTraining
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VideoDataset
-from proxy_tasks.task import Diverged
 from proxy_tasks.video.network import StaticSegmenter, VideoSegmenter, build_segmenter
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
@@ -47,9 +44,9 @@ def train_static(
     assert isinstance(network, StaticSegmenter), "arch2"
     if options.static:
         load_weights(network, options.static, optional="decoder.auxiliary.")
-    open_job(folder, resume, architecture, recipe, **_dependencies(train, options, network))
-    if (finished := _finished(folder, options)) is not None:
-        return finished
+    open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, network))
+    if (done := finished(folder, options)) is not None:
+        return done
     job = StaticTraining(network, train, recipe, options.seed, options.iterations, options.workers)
     training.run(job, folder, lambda *n: say("training", *n))
     network.decoder.auxiliary = None  # it was for the training alone
@@ -78,9 +75,9 @@ def train_video(
     network = _new(architecture, recipe, options, len(train.classes))
     assert isinstance(network, VideoSegmenter), architecture.space.name
     load_weights(network.static, static_file(options))
-    open_job(folder, resume, architecture, recipe, **_dependencies(train, options, network))
-    if (finished := _finished(folder, options)) is not None:
-        return finished
+    open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, network))
+    if (done := finished(folder, options)) is not None:
+        return done
     job = VideoTraining(network, train, recipe, options.seed, options.iterations, options.workers)
     training.run(job, folder, lambda *n: say("training", *n))
     interval = recipe.keyframe_interval
@@ -95,15 +92,8 @@ def measure_baseline(
     test = open_video(options.data, "test")
     network = _new(ARCH2, recipe, options, len(test.classes))
     load_weights(network, static_file(options))
-    open_job(folder, resume, ARCH2, recipe, **_dependencies(test, options, network))
-    finished = _finished(folder, options)
-    return finished or _finish(folder, network, recipe.scale, 0, test, options, say, steps=0)
-
-
-def _finished(folder: Path, options: JobOptions) -> dict[str, Any] | None:
-    """The result of a finished job; None where there is none yet, or pictures are wanted that it has not drawn."""
-    result = read_result(folder)
-    return result if result is not None and result.get("pictures", 0) >= options.pictures else None
+    open_job(folder, resume, ARCH2, recipe, **dependencies(test.fingerprint, options, network))
+    return finished(folder, options) or _finish(folder, network, recipe.scale, 0, test, options, say, steps=0)
 
 
 def static_file(options: JobOptions) -> str:
@@ -133,16 +123,6 @@ def _new(
     return network.to(options.device).to(memory_format=torch.channels_last)
 
 
-def _dependencies(data: VideoDataset, options: JobOptions, network: nn.Module) -> dict[str, Any]:
-    """What a job's outcome depends on beside architecture and recipe."""
-    return {
-        "data": data.fingerprint,
-        "seed": options.seed,
-        "iterations": options.iterations,
-        "initial weights": state_hash(network),
-    }
-
-
 def _finish(
     folder: Path,
     network: Network,
@@ -155,9 +135,7 @@ def _finish(
 ) -> dict[str, Any]:
     """Weights, pictures and figures of a trained network."""
     device = torch.device(options.device)
-    for name, value in network.state_dict().items():
-        if not torch.isfinite(value).all():
-            raise Diverged(f"the trained {name!r} is not finite")
+    refuse_not_finite(network)
     save_weights(network, folder / "weights.safetensors")
     (folder / PICTURES).mkdir(exist_ok=True)
     annotated = np.flatnonzero(test.annotated)  # a strip shows the truth too
@@ -175,7 +153,8 @@ def _finish(
     for index, labels in kept.items():
         write_png(colour(labels, test.palette), folder / PICTURES / f"{test.name(index)}.png")
     figures = {"metrics": metrics, "cost": cost(network, test, scale, device), "device": device_name(device)}
-    return write_result(folder, {"steps": steps, "pictures": options.pictures, **figures})
+    told = {"classes": test.classes, "palette": test.palette}
+    return write_result(folder, {"steps": steps, "pictures": options.pictures, **told, **figures})
 
 
 def draw_strips(folder: Path, data: str | None, jobs: Mapping[str, Path]) -> None:

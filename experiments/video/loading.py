@@ -4,29 +4,23 @@ Notation: B items of T frames; a batch is uint8 images (B, T, 3, H, W) and uint8
 is nothing to learn.
 """
 
-import signal
 from collections.abc import Iterator
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as F
 
+from experiments.loading import loaded, places
 from experiments.video.recipe import Recipe
 from proxy_tasks.data.video.base import VOID, VideoDataset
 from proxy_tasks.images import PADDING
 from proxy_tasks.video.frames import shrunk
 
-__all__ = ["Batch", "augmented", "batches", "steps_in"]
+__all__ = ["Batch", "augmented", "batches"]
 
 Batch = tuple[Tensor, Tensor]
-
-
-def steps_in(epochs: int, items: int, batch_size: int) -> int:
-    """The steps of ``epochs`` passes over ``items``; a batch may reach over the end of a pass."""
-    return -(-epochs * items // batch_size)
 
 
 def augmented(images: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Batch:
@@ -68,8 +62,7 @@ class _Steps(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, step])
         size, count = self.recipe.batch_size, len(self.sequences)
-        places = np.arange(step * size, (step + 1) * size)
-        chosen = [self.sequences[_order(self.seed, place // count, count)[place % count]] for place in places]
+        chosen = [self.sequences[place] for place in places(step, size, count, self.seed)]
         items = [augmented(*self._decoded(sequence), self.recipe, rng) for sequence in chosen]
         return torch.stack([images for images, _ in items]), torch.stack([labels for _, labels in items])
 
@@ -84,21 +77,8 @@ class _Steps(Dataset[Batch]):
         return torch.stack(images), torch.stack(labels)
 
 
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
-    return np.random.default_rng([seed, 0, epoch]).permutation(count)
-
-
 def batches(
     data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int, steps: range, workers: int
 ) -> Iterator[Batch]:
     """The batches of these steps, decoded by ``workers`` processes beside the training (0: in this one)."""
-    items = _Steps(data, sequences, recipe, seed)
-    return iter(
-        DataLoader(items, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_leave_interrupts)
-    )
-
-
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process; the training's own ends its workers, once it needs no more batches."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return loaded(_Steps(data, sequences, recipe, seed), steps, workers)

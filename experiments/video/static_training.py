@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiments.video.loading import Batch, batches, steps_in
+from experiments.loading import steps_in
+from experiments.video.loading import Batch, batches
 from experiments.video.recipe import StaticRecipe
 from proxy_tasks.data.video.base import VideoDataset
 from proxy_tasks.images import normalise

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,19 +10,31 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-__all__ = ["coco_ap"]
+__all__ = ["FIGURES", "coco_ap", "coco_figures"]
+
+FIGURES = ("ap", "ap50", "ap75", "aps", "apm", "apl")
+"""AP over IoU 0.50:0.95, at 0.50, at 0.75; and that of small, medium and large objects."""
 
 
 def coco_ap(
     found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int
 ) -> dict[str, float]:
-    """AP over IoU 0.50:0.95, AP at 0.50 and at 0.75, each in [0, 1]; NaN where there is no box to be found.
+    """The first three of `coco_figures`."""
+    figures = coco_figures(found, truth, num_classes)
+    return {name: figures[name] for name in FIGURES[:3]}
+
+
+def coco_figures(
+    found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int
+) -> dict[str, float]:
+    """COCO's figures by the names in `FIGURES`, each in [0, 1]; NaN where there is no box to be found.
 
     Args:
         found: for each image ``boxes`` (n, 4) (x0, y0, x1, y1) pixels, ``scores`` (n,), ``labels`` (n,).
         truth: for each image ``boxes`` (m, 4), ``labels``, ``iscrowd`` and ``difficult`` (m,). What has ``iscrowd`` set
             need not be found, and detections that match it and no other box are no false alarms, however many: they
-            match by IoU where ``difficult`` is set, else by the share of the detection that lies in the crowd.
+            match by IoU where ``difficult`` is set, else by the share of the detection that lies in the crowd. Where
+            there is ``area`` (m,), it says what is small, medium or large, else the area of the box does.
         num_classes: labels count from 0 to one less.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -35,14 +48,15 @@ def coco_ap(
         ground_truth.createIndex()
         results = _annotations(found)
         if all(annotation["iscrowd"] for annotation in ground_truth.dataset["annotations"]):
-            return dict.fromkeys(("ap", "ap50", "ap75"), float("nan"))
+            return dict.fromkeys(FIGURES, float("nan"))
         if not results:
-            return dict.fromkeys(("ap", "ap50", "ap75"), 0.0)
+            return dict.fromkeys(FIGURES, 0.0)
         evaluation = _Evaluation(ground_truth, ground_truth.loadRes(results), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(("ap", "ap50", "ap75"), map(float, evaluation.stats[:3]), strict=True))
+    stats = zip(FIGURES, evaluation.stats[: len(FIGURES)], strict=True)
+    return {name: float(value) if value >= 0 else math.nan for name, value in stats}  # -1 says: none of them
 
 
 class _Evaluation(COCOeval):
@@ -64,7 +78,7 @@ def _annotations(images: Sequence[dict[str, Tensor]]) -> list[dict]:
     for image, target in enumerate(images, start=1):
         boxes = target["boxes"].detach().cpu().double()
         boxes[:, 2:] -= boxes[:, :2]
-        named = {"score": "scores", "iscrowd": "iscrowd", "difficult": "difficult"}
+        named = {"score": "scores", "iscrowd": "iscrowd", "difficult": "difficult", "area": "area"}
         columns = {key: target[name].tolist() for key, name in named.items() if name in target}
         for box, label, *values in zip(boxes.tolist(), target["labels"].tolist(), *columns.values(), strict=True):
             row = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "bbox": box}

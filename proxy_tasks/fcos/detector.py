@@ -3,16 +3,23 @@
 It takes and gives torchvision's lists of dicts; labels count from 0 (the classifier has no background column).
 """
 
+import functools
+import operator
+
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS
 
 from proxy_tasks.backbones import channels_of_backbone, make_backbone
-from proxy_tasks.fcos.targets import anchors_of, level_sizes
+from proxy_tasks.fcos.loss import fcos_loss_sums
+from proxy_tasks.fcos.targets import Locations, anchors_of, assign, level_sizes, pad_boxes
 from proxy_tasks.images import STRIDE
 from search_spaces import Architecture, InputError
 
-__all__ = ["SCORE_THRESHOLD", "Pyramid", "build_detector", "detections", "parse_width"]
+__all__ = ["SCORE_THRESHOLD", "Detector", "Pyramid", "build_detector", "detections", "parse_width"]
 
+LOSSES = {"classification": "classification", "regression": "bbox_regression", "centerness": "bbox_ctrness"}
+"""The terms of the loss, and what torchvision calls them."""
 SCORE_THRESHOLD, NMS_THRESHOLD = 0.05, 0.6  # FCOS, sec. 4; as the authors of NAS-FCOS have them
 
 
@@ -27,6 +34,42 @@ class Pyramid(nn.Module):
         """Maps normalised images to P3..P7."""
         features: dict[str, Tensor] = self.fpn(self.body(images))
         return features
+
+
+class Detector(FCOS):
+    """torchvision's `FCOS` with this toolkit's loss, which knows crowds and scaled sizes of interest.
+
+    At ``interest`` 1, ``regression`` ``"uniform"`` and without anything ignored the loss is torchvision's. A target may
+    have ``iscrowd`` (n,), 1 for what is neither to be found nor background.
+
+    Attributes:
+        interest: the published sizes of interest (64, 128, 256, 512 pixels) are multiplied by it in training.
+        regression: see `proxy_tasks.fcos.loss.fcos_loss_sums`.
+    """
+
+    interest: float = 1.0
+    regression: str = "uniform"
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        num_anchors_per_level: list[int],
+    ) -> dict[str, Tensor]:
+        """The three terms, each divided by what it counts; torchvision's ``forward`` calls it.
+
+        Image by image, since locations times boxes of a whole batch of large images would fill the memory.
+        """
+        locations = Locations.around(anchors[0], tuple(num_anchors_per_level), self.interest)
+        sums = []
+        for number, target in enumerate(targets):
+            target = {"iscrowd": torch.zeros_like(target["labels"]), **target}
+            dense = assign(*pad_boxes([target], anchors[0].device), locations)
+            outputs = {name: value[number : number + 1] for name, value in head_outputs.items()}
+            sums.append(fcos_loss_sums(outputs, dense, locations.sizes, self.regression))
+        terms = functools.reduce(operator.add, sums).terms()
+        return {LOSSES[name]: term for name, term in terms.items()}
 
 
 def parse_width(width: str | int) -> tuple[int, int]:
@@ -50,7 +93,7 @@ def build_detector(
     width: str | int = 256,
     min_size: int = 800,
     max_size: int = 1333,
-) -> FCOS:
+) -> Detector:
     """The detector of ``architecture``; it pads its images to multiples of 128 pixels, so that strides are exact.
 
     Args:
@@ -68,7 +111,7 @@ def build_detector(
     decoder = architecture.build(
         in_channels=channels_of_backbone(backbone), num_classes=num_classes, fpn_width=fpn_width, head_width=head_width
     )
-    return FCOS(
+    return Detector(
         Pyramid(body, decoder.fpn, head_width),
         num_classes,
         min_size=min_size,

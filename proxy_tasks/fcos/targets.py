@@ -70,14 +70,24 @@ class Locations:
             size_scale: 1 for the published sizes of interest (64, 128, 256, 512 pixels at a short side of 800).
             device: where the tensors go.
         """
-        anchors = anchors_of(crop)
-        sizes = anchors[:, 2] - anchors[:, 0]
         levels = tuple(side * side for side in level_sizes(crop))
+        return cls.around(anchors_of(crop).to(device), levels, size_scale)
+
+    @classmethod
+    def around(cls, anchors: Tensor, levels: tuple[int, ...], size_scale: float = 1.0) -> "Locations":
+        """The locations in the middle of anchors, for inputs of any size.
+
+        Args:
+            anchors: (L, 4), torchvision's, each a stride wide.
+            levels: how many of them each level of the pyramid has, P3 first.
+            size_scale: see `of`.
+        """
+        sizes = anchors[:, 2] - anchors[:, 0]
         lower, upper = sizes * 4 * size_scale, sizes * 8 * size_scale
         lower[: levels[0]] = 0
         upper[-levels[-1] :] = torch.inf
         centers = (anchors[:, :2] + anchors[:, 2:]) / 2
-        return cls(centers.to(device), sizes.to(device), torch.stack([lower, upper], dim=1).to(device), levels)
+        return cls(centers, sizes, torch.stack([lower, upper], dim=1), levels)
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class FCOSTask(ProxyTask):
         self._prepared: Prepared | None = None
 
     def sizes(self) -> dict[str, Any]:
-        """Backbone, and the widths of FPN and head."""
-        return {"backbone": self.settings.backbone, "width": self.width}
+        """Backbone, and the widths of FPN and head of the decoders that are found, however narrow FPNs are searched."""
+        return {"backbone": self.settings.backbone, "width": self.settings.width}
 
     def kept(self) -> dict[str, nn.Module]:
         """The fine-tuned backbone, so that a search goes on with it wherever the cache is."""

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from experiments import recipes
+from experiments.fcos.recipe import DetectorRecipe
 from experiments.video.recipe import StaticRecipe, VideoRecipe
 from search_spaces import InputError
 
@@ -18,7 +19,18 @@ VIDEO = {
     "cell_learning_rate": 0.008, "finetune_cell_learning_rate": 0.004, "static_learning_rate": 0.0005, "momentum": 0.9,
     "batch_size": 16, "scale": 1.0, "scale_min": 1.0, "scale_max": 1.0, "flip": 0.0, "backbone": None, "width": None,
 }  # fmt: skip
+# NAS-FCOS, sec. 4.1, and thesis 7.4.1
+FCOS = {
+    "min_size": 800, "max_size": 1333, "min_size_least": 800, "batch_size": 16, "base_batch_size": 16,
+    "iterations": 90000, "optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 1e-4, "schedule": "steps",
+    "interest": 1.0, "regression": "uniform", "flip": 0.5, "weight_average": 0.0, "backbone": None, "width": None,
+}  # fmt: skip
 PUBLISHED = {
+    "coco_fcos_1x": (DetectorRecipe, FCOS),
+    "coco_fcos_improved": (
+        DetectorRecipe,
+        FCOS | {"iterations": 180000, "min_size_least": 640, "regression": "centerness"},
+    ),
     "camvid_static": (StaticRecipe, STATIC | {"epochs": 2000, "batch_size": 32, "crop": (600, 600)}),
     "cityscapes_static": (StaticRecipe, STATIC | {"epochs": 1000, "batch_size": 28, "crop": (800, 800)}),
     "camvid_video": (
@@ -33,7 +45,10 @@ PUBLISHED = {
 
 
 def test_these_are_the_published_ones():
-    assert recipes.names() == tuple(sorted(PUBLISHED))
+    ours = ("fcos_small", "voc_fcos")
+    assert recipes.names() == tuple(sorted((*PUBLISHED, *ours)))
+    for name in ours:
+        assert isinstance(recipes.load(name).settings, DetectorRecipe)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -41,7 +56,8 @@ def test_a_published_recipe_has_the_published_numbers(name):
     kind, expected = PUBLISHED[name]
     recipe = recipes.load(name).settings
     assert type(recipe) is kind
-    found = dataclasses.asdict(recipe) | {"crop": (recipe.crop_height, recipe.crop_width)}
+    found = dataclasses.asdict(recipe)
+    found["crop"] = (found.get("crop_height"), found.get("crop_width"))
     assert {key: found[key] for key in expected} == expected
 
 
@@ -82,9 +98,9 @@ def test_a_file_of_ones_own_and_single_changes(tmp_path):
         ({"kind": "static", "backbone": "big"}, r"there is no backbone 'big'; known: tiny,"),
         ({"kind": "video", "keyframe_interval": -1}, r"'keyframe_interval' must not be negative"),
         ({"kind": "video", "static_learning_rate": 0}, r"'static_learning_rate' must be positive"),
-        ({"kind": "still"}, r"mine.yaml: .* key 'kind' is static or video, got 'still'"),
-        ({"kind": ["static"]}, r"key 'kind' is static or video, got \['static'\]"),
-        ({"epochs": 7}, r"key 'kind' is static or video, got None"),
+        ({"kind": "still"}, r"mine.yaml: .* key 'kind' is detector or static or video, got 'still'"),
+        ({"kind": ["static"]}, r"key 'kind' is detector or static or video, got \['static'\]"),
+        ({"epochs": 7}, r"key 'kind' is detector or static or video, got None"),
         ("", r"mine.yaml: a recipe is a YAML mapping"),
         ("- kind", r"mine.yaml: a recipe is a YAML mapping"),
         ("kind: [", r"mine.yaml cannot be read: .*line 1"),
@@ -98,7 +114,9 @@ def test_a_bad_file_is_refused_with_its_name_and_the_place(tmp_path, content, me
 
 def test_other_names_are_refused(tmp_path):
     for name in ("camvid", str(tmp_path)):
-        with pytest.raises(InputError, match=r"no recipe '.*'; known: camvid_static, camvid_video, .*YAML file"):
+        with pytest.raises(
+            InputError, match=r"no recipe '.*'; known: camvid_static, camvid_video, .*fcos_small, .*YAML file"
+        ):
             recipes.load(name)
 
 

@@ -44,6 +44,11 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]], ABC):
     classes: tuple[str, ...]
     fingerprint: str
 
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """What results files call each class, in the order of `classes`; 1 and on where the data do not say."""
+        return tuple(range(1, len(self.classes) + 1))
+
     @abstractmethod
     def __len__(self) -> int:
         """The number of images."""
@@ -56,7 +61,8 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]], ABC):
             the image, uint8 (3, H, W), RGB; and the target: ``boxes`` float32 (n, 4), ``labels`` int64 (n,) from 0,
             ``iscrowd`` int64 (n,), 1 for an object that training and evaluation ignore: it is neither to be found nor
             a false alarm when found; ``difficult`` int64 (n,), 1 where such an object is a single one (VOC), 0 where it
-            is a crowd (COCO); ``image_id`` int, unique in the dataset; sets with masks add ``masks`` uint8 (n, H, W).
+            is a crowd (COCO); ``area`` float32 (n,), pixels, by which evaluation tells small objects from large ones;
+            ``image_id`` int, unique in the dataset; sets with masks add ``masks`` uint8 (n, H, W).
             An image may have no object.
 
         Raises:

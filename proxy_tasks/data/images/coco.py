@@ -33,6 +33,11 @@ class COCO(FileDataset):
         """Whether ``root`` holds an annotation file of this layout."""
         return any((root / "annotations").glob("instances_*.json"))
 
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """As the file numbers them; they need not be contiguous."""
+        return self._category_ids
+
     def read(self, root: Path, subset: str) -> tuple[Sequence[str], Iterator[Annotation]]:
         """See `FileDataset.read`."""
         path = _annotation_file(root, subset)
@@ -40,6 +45,7 @@ class COCO(FileDataset):
         classes = _by_id(content, "categories", f"{path}")
         images = _by_id(content, "images", f"{path}")
         labels = {category: label for label, category in enumerate(sorted(classes))}
+        self._category_ids = tuple(labels)
         names = [_get(*classes[category], "name", str) for category in labels]
         if not names or len(set(names)) < len(names):
             raise InputError(f"{path}: categories must name each class once, got {names}")
@@ -121,8 +127,12 @@ def _objects(
         crowd = item.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise InputError(f"{place}.iscrowd must be 0 or 1, got {crowd!r:.80}")
+        area = item.get("area")
+        if area is not None and (type(area) not in (int, float) or not 0 <= area < LIMIT):
+            raise InputError(f"{place}.area must be a finite number that is not negative, got {area!r:.80}")
         corners = (x, y, x + width, y + height)
-        objects[image_id].append(ObjectAnnotation(corners, labels[category], bool(crowd), f"{place}.bbox {box}"))
+        place = f"{place}.bbox {box}"
+        objects[image_id].append(ObjectAnnotation(corners, labels[category], bool(crowd), place, area))
     return objects
 
 

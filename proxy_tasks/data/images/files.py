@@ -34,12 +34,14 @@ class ObjectAnnotation:
         label: position in the dataset's classes.
         ignore: evaluation must ignore it (crowd, difficult), and so must training.
         place: file, number and the box as it is written there; messages begin with it.
+        area: pixels, of the object's outline where the layout knows it; None is that of its box.
     """
 
     box: tuple[float, float, float, float]
     label: int
     ignore: bool
     place: str
+    area: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class _Record:
     boxes: np.ndarray  # float32 (n, 4)
     labels: np.ndarray  # int64 (n,)
     ignore: np.ndarray  # int64 (n,)
+    area: np.ndarray  # float32 (n,), pixels
 
 
 class FileDataset(DetectionDataset):
@@ -128,6 +131,7 @@ class FileDataset(DetectionDataset):
             "labels": torch.tensor(record.labels),
             "iscrowd": torch.tensor(record.ignore),
             "difficult": torch.tensor(record.ignore * (not self.crowds)),
+            "area": torch.tensor(record.area),
             "image_id": record.image_id,
         }
         return decode_image(record.path, record.size), target
@@ -163,14 +167,19 @@ def _check(annotation: Annotation, skip_bad_boxes: bool, bad: list[str]) -> _Rec
         else:
             kept.append(thing)
             boxes.append(box)
+    corners = np.array(boxes, np.float32).reshape(-1, 4)
+    areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     return _Record(
         annotation.image,
         annotation.image_id,
         size,
         file_bytes,
-        np.array(boxes, np.float32).reshape(-1, 4),
+        corners,
         np.array([thing.label for thing in kept], np.int64),
         np.array([thing.ignore for thing in kept], np.int64),
+        np.array(
+            [own if thing.area is None else thing.area for thing, own in zip(kept, areas, strict=True)], np.float32
+        ),
     )
 
 

@@ -115,6 +115,7 @@ class Shapes(DetectionDataset):
             "labels": torch.from_numpy(labels),
             "iscrowd": torch.zeros(len(labels), dtype=torch.int64),
             "difficult": torch.zeros(len(labels), dtype=torch.int64),
+            "area": torch.from_numpy(masks.sum(axis=(1, 2), dtype=np.float32)),
             "image_id": number,
             "masks": torch.from_numpy(masks),
         }

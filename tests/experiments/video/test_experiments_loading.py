@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from video_parts import Memory, noise, static_recipe
 
 from experiments import recipes
-from experiments.video.loading import augmented, batches, steps_in
+from experiments.loading import steps_in
+from experiments.video.loading import augmented, batches
 from proxy_tasks.data.video.base import VOID
 from proxy_tasks.images import PADDING
 

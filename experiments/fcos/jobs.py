@@ -1,0 +1,93 @@
+"""Full trainings of detectors, each from its recipe to its figures on the test images."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.transforms.v2.functional import to_pil_image
+
+from experiments import training
+from experiments.fcos.evaluation import cost, evaluate, results_file
+from experiments.fcos.pictures import drawn
+from experiments.fcos.recipe import DetectorRecipe
+from experiments.fcos.training import DetectorTraining
+from experiments.job_folder import dependencies, finished, open_job, refuse_not_finite, save_weights, write_result
+from experiments.promotion import JobOptions, Progress
+from experiments.timing import device_name
+from proxy_tasks.data import DetectionDataset, open_dataset
+from proxy_tasks.fcos.detector import Detector, build_detector
+from search_spaces import Architecture
+from search_spaces.files import write_whole
+
+__all__ = ["train_detector"]
+
+PICTURES = "pictures"
+
+
+def train_detector(
+    folder: Path, architecture: Architecture, recipe: DetectorRecipe, options: JobOptions, resume: bool, say: Progress
+) -> dict[str, Any]:
+    """Trains a detector and measures it on the test images; everything ends up in ``folder``.
+
+    Raises:
+        InputError: bad data or weights, or the folder holds another job.
+        Diverged: the loss, or the trained weights, are not finite.
+    """
+    recipe = recipe.around()
+    train, test = (open_dataset(options.data, subset) for subset in ("train", "test"))
+    detector = _new(architecture, recipe, options, len(train.classes))
+    open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, detector))
+    if (done := finished(folder, options)) is not None:
+        return done
+    job = DetectorTraining(detector, train, recipe, options.seed, options.iterations, options.workers)
+    training.run(job, folder, lambda *n: say("training", *n))
+    trained = job.trained
+    assert isinstance(trained, Detector)
+    return _finish(folder, trained, recipe, test, options, say, job.steps)
+
+
+def _new(architecture: Architecture, recipe: DetectorRecipe, options: JobOptions, classes: int) -> Detector:
+    """A detector with initial weights drawn from the seed, its backbone's as the options say, on the device."""
+    assert recipe.backbone is not None, "see DetectorRecipe.around"
+    assert recipe.width is not None, "see DetectorRecipe.around"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        detector = build_detector(
+            architecture,
+            recipe.backbone,
+            options.backbone_weights,
+            num_classes=classes,
+            width=recipe.width,
+            min_size=recipe.min_size,
+            max_size=recipe.max_size,
+        )
+    return detector.to(options.device).to(memory_format=torch.channels_last)
+
+
+def _finish(
+    folder: Path,
+    detector: Detector,
+    recipe: DetectorRecipe,
+    test: DetectionDataset,
+    options: JobOptions,
+    say: Progress,
+    steps: int,
+) -> dict[str, Any]:
+    """Weights, detections, pictures and figures of a trained detector."""
+    device = torch.device(options.device)
+    refuse_not_finite(detector)
+    detector.transform.min_size = (recipe.min_size,)  # that of the last batch's is another
+    save_weights(detector, folder / "weights.safetensors")
+    metrics, found = evaluate(detector, test, device, lambda done, total: say("measuring", done, total, math.nan))
+    write_whole(folder / "detections.json", json.dumps(results_file(found, test)))
+    (folder / PICTURES).mkdir(exist_ok=True)
+    wanted = np.linspace(0, len(test) - 1, min(options.pictures, len(test))).round().astype(int)
+    for index in sorted({int(index) for index in wanted}):
+        image, target = test[index]
+        picture = to_pil_image(drawn(image, found[index], test.classes))
+        picture.save(folder / PICTURES / f"{target['image_id']}.png")
+    figures = {"metrics": metrics, "cost": cost(detector, test, device), "device": device_name(device)}
+    return write_result(folder, {"steps": steps, "pictures": options.pictures, "classes": test.classes, **figures})

@@ -1,0 +1,43 @@
+"""Training batches of images with boxes: decoded, mirrored, each a function of its step."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from experiments.fcos.recipe import DetectorRecipe
+from experiments.loading import loaded, places
+from proxy_tasks.crops import mirrored_boxes
+from proxy_tasks.data import DetectionDataset
+
+__all__ = ["Batch", "batches"]
+
+Batch = tuple[int, list[Tensor], list[dict[str, Tensor]]]
+"""The short side to resize to, the images as torchvision's detectors take them, and their targets."""
+
+
+class _Steps(Dataset[Batch]):
+    """Item number n is the batch of step n."""
+
+    def __init__(self, data: DetectionDataset, recipe: DetectorRecipe, seed: int):
+        self.data, self.recipe, self.seed = data, recipe, seed
+
+    def __getitem__(self, step: int) -> Batch:
+        recipe, rng = self.recipe, np.random.default_rng([self.seed, 1, step])
+        side = int(rng.integers(recipe.min_size_least, recipe.min_size + 1))
+        chosen = places(step, recipe.batch_size, len(self.data), self.seed)
+        items = [self._item(place, bool(rng.random() < recipe.flip)) for place in chosen]
+        return side, [image for image, _ in items], [target for _, target in items]
+
+    def _item(self, place: int, mirrored: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        image, target = self.data[place]
+        boxes = target["boxes"]
+        if mirrored:
+            image, boxes = image.flip(-1), mirrored_boxes(boxes, image.shape[-1])
+        return image, {"boxes": boxes, "labels": target["labels"], "iscrowd": target["iscrowd"]}
+
+
+def batches(data: DetectionDataset, recipe: DetectorRecipe, seed: int, steps: range, workers: int) -> Iterator[Batch]:
+    """The batches of these steps, decoded by ``workers`` processes beside the training (0: in this one)."""
+    return loaded(_Steps(data, recipe, seed), steps, workers)

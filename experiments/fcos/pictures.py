@@ -1,0 +1,31 @@
+"""Detections drawn on their image."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
+
+from experiments.fcos.evaluation import Detections
+
+__all__ = ["LEAST_SCORE", "drawn"]
+
+LEAST_SCORE = 0.3
+"""Detections below are not drawn: figures need many, eyes do not."""
+PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#800000", "#808000", "#000075")
+
+
+def drawn(image: Tensor, found: Detections, classes: Sequence[str]) -> Tensor:
+    """The image (3, H, W) uint8 with boxes, their classes and scores; a class has its colour.
+
+    Args:
+        image: as it was decoded.
+        found: detections in its pixels.
+        classes: the names that the labels count.
+    """
+    kept = found["scores"] >= LEAST_SCORE
+    boxes, labels, scores = (found[name][kept] for name in ("boxes", "labels", "scores"))
+    texts = [f"{classes[label]} {score:.2f}" for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
+    colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
+    width = max(1, round(min(image.shape[-2:]) / 200))
+    picture: Tensor = draw_bounding_boxes(image, boxes, texts, colours, width=width) if texts else image
+    return picture

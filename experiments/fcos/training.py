@@ -1,0 +1,119 @@
+"""Training a whole detector: backbone, FPN and head (thesis 7.4.1)."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from experiments.fcos.loading import Batch, batches
+from experiments.fcos.recipe import DetectorRecipe
+from proxy_tasks.data import DetectionDataset
+from proxy_tasks.fcos.detector import Detector
+
+__all__ = ["DetectorTraining", "rate_factor"]
+
+
+def rate_factor(recipe: DetectorRecipe, number: int, steps: int) -> float:
+    """The learning rate of step ``number``, counted from 0, of ``steps``, in parts of its highest.
+
+    ``steps``: rises linearly from the recipe's ``warmup_factor`` to 1, and falls tenfold at both drops. The warm-up
+    takes at most a tenth of the training. ``one_cycle``: rises from 1/25 over the first three tenths and falls to
+    1/250000, along cosines (Smith and Topin 2019, as `torch.optim.lr_scheduler.OneCycleLR` has it by default).
+    """
+    if recipe.schedule == "one_cycle":
+        peak = 0.3 * steps - 1
+        rising = number <= peak
+        low, part = (1 / 25, number / peak) if rising else (1 / 250000, (steps - 1 - number) / (steps - 1 - peak))
+        return low + (1 - low) * (1 - math.cos(math.pi * part)) / 2
+    warmup = min(round(recipe.warmup_iterations / recipe.scale), steps // 10)
+    risen = min(1.0, number / warmup) if warmup else 1.0
+    drops = sum(number >= round(share * steps) for share in (recipe.first_drop, recipe.second_drop))
+    return float((recipe.warmup_factor + (1 - recipe.warmup_factor) * risen) * 0.1**drops)
+
+
+class DetectorTraining:
+    """See `experiments.training.Training`.
+
+    Args:
+        detector: trained in place, on its device.
+        data: the training images; those that it ignores count as neither boxes nor background.
+        recipe: all settings, nothing left open.
+        seed: draws the order of the images and their augmentation.
+        iterations: the number of steps; None takes the recipe's.
+        workers: the number of processes that decode images; 0 decodes in this one.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        data: DetectionDataset,
+        recipe: DetectorRecipe,
+        seed: int,
+        iterations: int | None = None,
+        workers: int = 0,
+    ):
+        self.detector, self.data, self.recipe, self.seed, self.workers = detector, data, recipe, seed, workers
+        self.steps = iterations or max(1, round(recipe.iterations / recipe.scale))
+        self.weights = [parameter for parameter in detector.parameters() if parameter.requires_grad]
+        rate = recipe.learning_rate * recipe.scale
+        self.rate = rate
+        self.optimizer: torch.optim.Optimizer
+        if recipe.optimizer == "sgd":
+            momentum, decay = recipe.momentum, recipe.weight_decay
+            self.optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=momentum, weight_decay=decay)
+        else:
+            self.optimizer = torch.optim.AdamW(self.weights, lr=rate, weight_decay=recipe.weight_decay)
+        self.average: AveragedModel | None = None
+        if recipe.weight_average:
+            averaging = get_ema_multi_avg_fn(recipe.weight_average)
+            self.average = AveragedModel(detector, multi_avg_fn=averaging, use_buffers=True)
+        self.device = next(detector.parameters()).device
+        detector.interest, detector.regression = recipe.interest, recipe.regression
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is measured in the end: the average of the weights where the recipe has one."""
+        return self.detector if self.average is None else self.average.module
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """See `experiments.fcos.loading`."""
+        return batches(self.data, self.recipe, self.seed, range(start, self.steps), self.workers)
+
+    def step(self, number: int, batch: Batch) -> Tensor:
+        """The sum of torchvision's three terms, and one step of the optimiser."""
+        side, images, targets = batch
+        images = [image.to(self.device) / 255 for image in images]
+        targets = [{name: value.to(self.device) for name, value in target.items()} for target in targets]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * rate_factor(self.recipe, number, self.steps)
+        self.detector.train()
+        self.detector.transform.min_size = (side,)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()):
+            losses: dict[str, Tensor] = self.detector(images, targets)
+            loss = torch.stack(list(losses.values())).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.recipe.gradient_norm:
+            nn.utils.clip_grad_norm_(self.weights, self.recipe.gradient_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.detector)
+        return loss.detach()
+
+    def _bfloat16(self) -> bool:
+        return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Detector, optimiser and average."""
+        average = None if self.average is None else self.average.state_dict()
+        return {"network": self.detector.state_dict(), "optimizer": self.optimizer.state_dict(), "average": average}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        self.detector.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])

@@ -1,0 +1,42 @@
+"""``nas-predict``: runs a trained network on images, a video or a camera."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nas.cli.errors import exit_status
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``nas-predict`` and returns its exit status."""
+    return exit_status("nas-predict", lambda: _run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nas-predict",
+        description="Run a network that nas-promote has trained, and draw what it finds.",
+        epilog="Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("what", metavar="WEIGHTS|RUN", help="a full training's weights or folder, or a run's best")
+    parser.add_argument("--input", required=True, metavar="IMAGE|FOLDER|VIDEO|CAMERA", help="a camera by its number")
+    parser.add_argument("--out", required=True, metavar="DIR", help="where pictures and predictions.json go")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where (default: auto)")
+    return parser
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    given = _parser().parse_args(arguments)
+
+    from nas.predicting.predict import predict
+
+    done = predict(given.what, given.input, given.out, given.device)
+    rate = f", {done.frames / done.seconds:.1f} a second" if done.seconds else ""
+    print(f"{done.frames} images{rate}; {done.places[0]} and {done.places[-1]} are in {given.out}.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

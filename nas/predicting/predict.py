@@ -1,0 +1,134 @@
+"""Prediction on images and videos: pictures, and what was found as JSON beside them."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from nas.folders import full_disk_told, make_writable
+from nas.predicting.sources import Source, opened, video_library
+from nas.predicting.trained import load
+from nas.searching.display import Display
+from search_spaces import InputError
+from search_spaces.files import write_whole
+
+__all__ = ["Predicted", "predict"]
+
+FILE, IMAGES = "predictions.json", "images.json"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a prediction came to.
+
+    Args:
+        frames: how many images were looked at.
+        seconds: inside the network, resizing included; decoding, drawing and writing not.
+        places: what was written.
+    """
+
+    frames: int
+    seconds: float
+    places: list[Path]
+
+
+def predict(what: str, source: str, out: str | Path, device: str = "auto") -> Predicted:
+    """Runs a trained network on images; draws what it finds into ``out``, and writes JSON there.
+
+    An image gives a PNG of its name, a video or camera an MP4. ``predictions.json`` is a COCO results file;
+    ``images.json`` has the images that its ids are of, and the classes.
+
+    Args:
+        what: see `nas.predicting.trained.load`.
+        source: see `nas.predicting.sources.opened`.
+        out: a folder, made where it is missing.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: there is nothing trained, or nothing to look at, or it cannot be decoded or written.
+    """
+    predictor, folder = load(what, device), Path(out)
+    make_writable(folder)
+    images, rows, seconds = list[dict[str, Any]](), list[dict[str, Any]](), 0.0
+    with Display() as display, full_disk_told(folder, "start again"), opened(source) as frames:
+        with _pictures(folder, frames) as pictures, _stopped_camera(frames):
+            for number, frame in enumerate(frames.frames, start=1):
+                begun = time.perf_counter()
+                found = predictor.predict(frame.image)
+                seconds += time.perf_counter() - begun
+                height, width = frame.image.shape[-2:]
+                images.append({"id": number, "file_name": frame.name, "width": width, "height": height})
+                rows += predictor.rows(number, found)
+                pictures.add(frame.name, predictor.drawn(frame.image, found))
+                display.preparing("predicting", number, frames.count or number)
+        if not images:
+            raise InputError(f"{source} has not one picture that can be decoded")
+        categories = [{"id": number, "name": name} for number, name in enumerate(predictor.classes, start=1)]
+        write_whole(folder / FILE, json.dumps(rows))
+        write_whole(folder / IMAGES, json.dumps({"images": images, "categories": categories}))
+    return Predicted(len(images), seconds, [*pictures.places, folder / FILE])
+
+
+@contextmanager
+def _stopped_camera(source: Source) -> Iterator[None]:
+    """Ctrl-C is how a camera's pictures end; of anything else it is an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if source.count is not None:
+            raise
+
+
+class _Images:
+    """A PNG for each image."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.places = folder, list[Path]()
+
+    def add(self, name: str, picture: Tensor) -> None:
+        place = self.folder / f"{Path(name).stem}.png"
+        to_pil_image(picture).save(place)
+        self.places.append(place)
+
+
+class _Video:
+    """An MP4 of all frames, begun with the first."""
+
+    def __init__(self, place: Path, rate: Fraction):
+        self.rate, self.places = rate, [place]
+        self._container, self._stream = video_library().open(str(place), "w"), cast(Any, None)
+
+    def add(self, name: str, picture: Tensor) -> None:
+        height, width = picture.shape[-2:]
+        if self._stream is None:
+            self._stream = self._container.add_stream("libx264", rate=self.rate)
+            self._stream.width, self._stream.height = width - width % 2, height - height % 2  # as its colours need
+            self._stream.pix_fmt = "yuv420p"
+        pixels = picture.permute(1, 2, 0).contiguous().numpy()
+        frame = video_library().VideoFrame.from_ndarray(pixels, format="rgb24")
+        self._container.mux(self._stream.encode(frame.reformat(self._stream.width, self._stream.height)))
+
+    def close(self) -> None:
+        """Writes what the encoder still holds back."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+        self._container.close()
+
+
+@contextmanager
+def _pictures(folder: Path, source: Source) -> Iterator[_Images | _Video]:
+    if source.rate is None:
+        yield _Images(folder)
+        return
+    video = _Video(folder / f"{source.name}.mp4", source.rate)
+    try:
+        yield video
+    finally:
+        video.close()
