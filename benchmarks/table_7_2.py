@@ -26,6 +26,9 @@ ROWS = (
     ("fpn_fcos", "256", "resnet50_v1", 32.0, 169.9),
     ("fpn_fcos", "256", "resnet101_v1", 50.9, 234.3),
     ("fpn_fcos", "256", "resnext101_64x4d", 89.6, 371.2),
+    ("fpn_retinanet", "256", "mobilenet_v2", 11.3, 133.4),
+    ("fpn_retinanet", "256", "resnet50_v1", 33.6, 198.0),
+    ("fpn_retinanet", "256", "resnet101_v1", 52.5, 262.4),
 )
 
 

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 JOB_FORMAT = 1
+BUILT_BY = ("backbone", "width", "centerness_on")
+"""The settings of recipes that a network is built by."""
 
 
 def open_job(folder: Path, resume: bool, architecture: Architecture, recipe: Any, **parts: Any) -> None:
@@ -154,8 +156,10 @@ def trained_sizes(weights: Path, classifiers: Sequence[str] = ()) -> dict[str, A
     """The sizes of the network whose weights these are, as far as they are known.
 
     Args:
-        weights: a file; ``backbone`` and ``width`` are those of the recipe in ``job.json`` beside it.
-        classifiers: names of tensors with as many elements as there are classes, which gives ``num_classes``.
+        weights: a file; what builds its network otherwise than by default is that of the recipe in ``job.json`` beside
+            it, and ``num_classes`` that of its ``result.json``.
+        classifiers: names of tensors with as many elements as there are classes, which says how many where there is no
+            such result.
 
     Raises:
         InputError: the weights or the job cannot be read.
@@ -164,10 +168,13 @@ def trained_sizes(weights: Path, classifiers: Sequence[str] = ()) -> dict[str, A
     recipe = read_job(job).get("recipe") if job.is_file() else {}
     if not isinstance(recipe, dict):
         raise InputError(f"{job}: key 'recipe' must be a JSON object, got {recipe!r}")
-    sizes: dict[str, Any] = {name: recipe[name] for name in ("backbone", "width") if recipe.get(name) is not None}
+    sizes: dict[str, Any] = {name: recipe[name] for name in BUILT_BY if recipe.get(name) is not None}
     if not isinstance(sizes.get("backbone", ""), str) or not isinstance(sizes.get("width", 0), int | str):
         raise InputError(f"{job}: a recipe's backbone is a name and its width a number, got {sizes}")
     for name in classifiers:
         if name in state:
             sizes["num_classes"] = len(state[name])
+    result = read_result(weights.parent) or {}
+    if isinstance(result.get("classes"), list):
+        sizes["num_classes"] = len(result["classes"])
     return sizes

@@ -103,6 +103,8 @@ SPACES = Registry(
         "fcos_decoder": "search_spaces.fcos.choices:FCOS_DECODER",
         "fcos_decoder_c2": "search_spaces.fcos.choices:FCOS_DECODER_C2",
         "fpn_fcos": "search_spaces.fcos.choices:FPN_FCOS",
+        "deform_fpn_fcos": "search_spaces.fcos.choices:DEFORM_FPN_FCOS",
+        "fpn_retinanet": "search_spaces.fcos.choices:FPN_RETINANET",
         "video_cell": "search_spaces.video.choices:VIDEO_CELL",
         "video_cell_4": "search_spaces.video.choices:VIDEO_CELL_4",
         "arch2": "search_spaces.video.choices:ARCH2",

@@ -8,6 +8,7 @@ FAMILY = Family(
     name="fcos",
     spaces=(
         *("fcos_decoder", "fcos_fpn", "fcos_head", "fcos_decoder_c2", "fcos_fpn_c2", "fpn_fcos"),
+        *("deform_fpn_fcos", "fpn_retinanet"),
         *("fcos_decoder_unconsumed", "fcos_fpn_unconsumed", "fcos_decoder_c2_unconsumed", "fcos_fpn_c2_unconsumed"),
     ),
     trials={  # FPN and head of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1

@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.models.detection import FCOS
+from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from experiments.graphs import Graph, Translations
 from proxy_tasks.images import STRIDE
 
-__all__ = ["DetectorGraph", "best_detections", "graphs"]
+__all__ = ["AnchorGraph", "DetectorGraph", "best_detections", "graphs"]
 
 
-def graphs(network: FCOS) -> list[Graph]:
+def graphs(network: FCOS | RetinaNet) -> list[Graph]:
     """The one graph of a detector."""
-    return [DetectorGraph(network)]
+    return [AnchorGraph(network) if isinstance(network, RetinaNet) else DetectorGraph(network)]
 
 
 class DetectorGraph(Graph):
@@ -39,8 +39,8 @@ class DetectorGraph(Graph):
         "bbox_regression": ("batch", "locations", 4),
         "bbox_ctrness": ("batch", "locations", 1),
     }
-    compared = ("cls_logits", "bbox_regression", "bbox_ctrness")
-    network: FCOS
+    compared: tuple[str, ...] = ("cls_logits", "bbox_regression", "bbox_ctrness")
+    network: FCOS | RetinaNet
 
     def translations(self) -> Translations:
         """ONNX's own suppression in place of `best_detections`."""
@@ -69,15 +69,33 @@ class DetectorGraph(Graph):
         pyramid = list(detector.backbone(padded).values())
         raw = detector.head(pyramid)
         anchors = detector.anchor_generator(ImageList(padded, [(height, width)]), pyramid)[0]
-        boxes = detector.head.box_coder.decode(raw["bbox_regression"], anchors)
+        boxes, scores = self.scored(raw, anchors)
         boxes = clip_boxes_to_image(boxes, (height, width))
-        scores = torch.sqrt(raw["cls_logits"].sigmoid() * raw["bbox_ctrness"].sigmoid())
         best, places = best_detections(
             boxes, scores, detector.nms_thresh, detector.score_thresh, detector.detections_per_img
         )
         classes = scores.shape[-1]
         kept = boxes.gather(1, (places // classes).unsqueeze(-1).expand(-1, -1, 4))
         return kept, best, places % classes, *(raw[name] for name in self.compared)
+
+    def scored(self, raw: dict[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """Boxes (N, L, 4) in pixels and scores (N, L, C) from the head's outputs and the anchors (L, 4)."""
+        boxes: Tensor = self.network.head.box_coder.decode(raw["bbox_regression"], anchors)
+        return boxes, torch.sqrt(raw["cls_logits"].sigmoid() * raw["bbox_ctrness"].sigmoid())
+
+
+class AnchorGraph(DetectorGraph):
+    """RetinaNet from images to detections: as `DetectorGraph`, without centerness; L counts anchors."""
+
+    outputs: ClassVar = {name: shape for name, shape in DetectorGraph.outputs.items() if name != "bbox_ctrness"}
+    compared = ("cls_logits", "bbox_regression")
+
+    def scored(self, raw: dict[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
+        """As for FCOS."""
+        offsets = raw["bbox_regression"]
+        every = anchors.expand(len(offsets), -1, -1)
+        boxes = self.network.box_coder.decode_single(offsets.flatten(0, 1), every.flatten(0, 1))
+        return boxes.unflatten(0, offsets.shape[:2]), raw["cls_logits"].sigmoid()
 
 
 @torch.library.custom_op("dense_nas::best_detections", mutates_args=())

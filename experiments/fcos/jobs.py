@@ -18,7 +18,7 @@ from experiments.job_folder import dependencies, finished, open_job, refuse_not_
 from experiments.promotion import JobOptions, Progress
 from experiments.timing import device_name
 from proxy_tasks.data import DetectionDataset, open_dataset
-from proxy_tasks.fcos.detector import Detector, build_detector
+from proxy_tasks.fcos.detector import AnchorDetector, Detector, build_detector
 from search_spaces import Architecture
 from search_spaces.files import write_whole
 
@@ -45,7 +45,7 @@ def train_detector(
     job = DetectorTraining(detector, train, recipe, options.seed, options.iterations, options.workers)
     training.run(job, folder, lambda *n: say("training", *n))
     trained = job.trained
-    assert isinstance(trained, Detector)
+    assert isinstance(trained, Detector | AnchorDetector)
     return _finish(folder, trained, recipe, test, options, say, job.steps)
 
 
@@ -63,6 +63,7 @@ def _new(architecture: Architecture, recipe: DetectorRecipe, options: JobOptions
             width=recipe.width,
             min_size=recipe.min_size,
             max_size=recipe.max_size,
+            centerness_on=recipe.centerness_on,
         )
     return detector.to(options.device).to(memory_format=torch.channels_last)
 

@@ -45,7 +45,7 @@ def load(weights: Path, architecture: Architecture, job: Trained, device: torch.
         job: how it was trained.
         device: where it goes.
     """
-    sizes = {name: job.recipe[name] for name in ("backbone", "width", "min_size", "max_size")}
+    sizes = {name: job.recipe[name] for name in ("backbone", "width", "min_size", "max_size", "centerness_on")}
     detector = build_detector(architecture, backbone_weights="none", num_classes=len(job.classes), **sizes)
     load_weights(detector, weights)
     return DetectorPredictor(detector, job.classes, device)

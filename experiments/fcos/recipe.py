@@ -8,11 +8,17 @@ from proxy_tasks.fcos.detector import parse_width
 from proxy_tasks.fcos.settings import REGRESSIONS
 from proxy_tasks.overrides import require
 from search_spaces import InputError
+from search_spaces.fcos.head import TOWERS
 
 __all__ = ["DetectorRecipe"]
 
 BACKBONE, WIDTH = "resnet50", "128-256"
-CHOICES = {"optimizer": ("sgd", "adamw"), "schedule": ("steps", "one_cycle"), "regression": REGRESSIONS}
+CHOICES = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("steps", "one_cycle"),
+    "regression": REGRESSIONS,
+    "centerness_on": TOWERS,
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class DetectorRecipe:
         weight_average: the decay of the moving average of the weights, which is what is measured; 0 is none.
         interest: the published sizes of interest (64, 128, 256, 512 pixels) are multiplied by it.
         regression: what a location's box loss counts, ``uniform`` or ``centerness``.
+        centerness_on: the tower that predicts it, ``classification`` or ``regression``.
         backbone: its name; None leaves it open, see `around`.
         width: the channels of FPN and head, ``"128-256"``; None leaves them open, see `around`.
     """
@@ -65,6 +72,7 @@ class DetectorRecipe:
     weight_average: float = 0.0
     interest: float = 1.0
     regression: str = "uniform"
+    centerness_on: str = "classification"
     backbone: str | None = None
     width: str | None = None
 

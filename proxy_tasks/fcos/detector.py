@@ -1,25 +1,34 @@
-"""The whole detector: torchvision's ``FCOS`` around a backbone and a decoder from a search space.
+"""The whole detector: torchvision's ``FCOS`` or ``RetinaNet`` around a backbone and a decoder from a search space.
 
 It takes and gives torchvision's lists of dicts; labels count from 0 (the classifier has no background column).
 """
 
 import functools
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FCOS
+from torchvision.models.detection import FCOS, RetinaNet
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.retinanet import RetinaNetHead
 
 from proxy_tasks.backbones import channels_of_backbone, make_backbone
 from proxy_tasks.fcos.loss import fcos_loss_sums
 from proxy_tasks.fcos.targets import Locations, anchors_of, assign, level_sizes, pad_boxes
 from proxy_tasks.images import STRIDE
 from search_spaces import Architecture, InputError
+from search_spaces.fcos.head import TOWERS
 
-__all__ = ["SCORE_THRESHOLD", "Detector", "Pyramid", "build_detector", "detections", "parse_width"]
+__all__ = ["SCORE_THRESHOLD", "AnchorDetector", "Detector", "Pyramid", "build_detector", "detections", "parse_width"]
 
 LOSSES = {"classification": "classification", "regression": "bbox_regression", "centerness": "bbox_ctrness"}
 """The terms of the loss, and what torchvision calls them."""
+ANCHOR_SIZES = tuple(
+    (side, round(side * 2 ** (1 / 3), 3), round(side * 2 ** (2 / 3), 3)) for side in (32, 64, 128, 256, 512)
+)
+"""RetinaNet's anchors in pixels, P3 first."""
+DETECTIONS = 100  # an image, as COCO counts them
 SCORE_THRESHOLD, NMS_THRESHOLD = 0.05, 0.6  # FCOS, sec. 4; as the authors of NAS-FCOS have them
 
 
@@ -72,6 +81,21 @@ class Detector(FCOS):
         return {LOSSES[name]: term for name, term in terms.items()}
 
 
+class AnchorDetector(RetinaNet):
+    """torchvision's `RetinaNet`; what a target marks by ``iscrowd`` is left out, as torchvision's own recipes do."""
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """As torchvision's: losses in training, else detections."""
+        if targets is not None:
+            targets = [_without_crowds(target) for target in targets]
+        return super().forward(images, targets)
+
+
+def _without_crowds(target: dict[str, Tensor]) -> dict[str, Tensor]:
+    kept = target["iscrowd"] == 0 if "iscrowd" in target else torch.ones_like(target["labels"], dtype=torch.bool)
+    return {name: target[name][kept] for name in ("boxes", "labels")}
+
+
 def parse_width(width: str | int) -> tuple[int, int]:
     """The widths of FPN and head: ``"128-256"`` is (128, 256), ``256`` both.
 
@@ -93,7 +117,8 @@ def build_detector(
     width: str | int = 256,
     min_size: int = 800,
     max_size: int = 1333,
-) -> Detector:
+    centerness_on: str = TOWERS[0],
+) -> Detector | AnchorDetector:
     """The detector of ``architecture``; it pads its images to multiples of 128 pixels, so that strides are exact.
 
     Args:
@@ -105,22 +130,23 @@ def build_detector(
         width: channels of FPN and head, ``"128-256"`` where they differ (table 7.2's "@128-256").
         min_size: pixels, the short side to which images are resized.
         max_size: pixels, the most that the long side may have.
+        centerness_on: the tower that predicts it, ``classification`` or ``regression``.
     """
     fpn_width, head_width = parse_width(width)
     body = make_backbone(backbone, backbone_weights, frozen)
     decoder = architecture.build(
         in_channels=channels_of_backbone(backbone), num_classes=num_classes, fpn_width=fpn_width, head_width=head_width
     )
-    return Detector(
-        Pyramid(body, decoder.fpn, head_width),
-        num_classes,
-        min_size=min_size,
-        max_size=max_size,
-        size_divisible=STRIDE,
-        head=decoder.head,
-        score_thresh=SCORE_THRESHOLD,
-        nms_thresh=NMS_THRESHOLD,
-    )
+    pyramid = Pyramid(body, decoder.fpn, head_width)
+    sizes: dict[str, Any] = {"min_size": min_size, "max_size": max_size, "size_divisible": STRIDE}
+    sizes |= {"score_thresh": SCORE_THRESHOLD, "detections_per_img": DETECTIONS}
+    if isinstance(decoder.head, RetinaNetHead):
+        anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
+        return AnchorDetector(pyramid, num_classes, anchor_generator=anchors, head=decoder.head, **sizes)
+    if centerness_on not in TOWERS:
+        raise InputError(f"centerness is predicted on the tower of {' or '.join(TOWERS)}, got {centerness_on!r}")
+    decoder.head.centerness_on = centerness_on
+    return Detector(pyramid, num_classes, head=decoder.head, nms_thresh=NMS_THRESHOLD, **sizes)
 
 
 def detections(

@@ -144,6 +144,8 @@ class FCOSTask(ProxyTask):
 
     def takes(self, architecture: Architecture) -> bool:
         """Any FCOS architecture; where heads are searched only those whose head says all: see `ProxyTask`."""
+        if architecture.space.name == "fpn_retinanet":
+            return False  # another loss
         return not self.head_only or architecture.space.name in (self.space.name, "fpn_fcos")
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:

@@ -22,6 +22,7 @@ from search_spaces.space import Architecture, Choice, SearchSpace
 
 __all__ = [
     "BLOCKS",
+    "DEFORM_FPN_FCOS",
     "FCOS_DECODER",
     "FCOS_DECODER_C2",
     "FCOS_DECODER_C2_UNCONSUMED",
@@ -32,6 +33,7 @@ __all__ = [
     "FCOS_FPN_UNCONSUMED",
     "FCOS_HEAD",
     "FPN_FCOS",
+    "FPN_RETINANET",
     "INNER",
     "LAYERS",
     "LEVELS",
@@ -159,6 +161,10 @@ FCOS_DECODER_C2 = _decoder_space("fcos_decoder_c2", FCOS_FPN_C2)
 FCOS_DECODER_UNCONSUMED = _decoder_space("fcos_decoder_unconsumed", FCOS_FPN_UNCONSUMED)
 FCOS_DECODER_C2_UNCONSUMED = _decoder_space("fcos_decoder_c2_unconsumed", FCOS_FPN_C2_UNCONSUMED)
 FPN_FCOS = SearchSpace("fpn_fcos", (), "search_spaces.fcos.decoder:build_standard_decoder", proxy_task="fcos")
+DEFORM_FPN_FCOS = SearchSpace(
+    "deform_fpn_fcos", (), "search_spaces.fcos.decoder:build_deformable_decoder", proxy_task="fcos"
+)
+FPN_RETINANET = SearchSpace("fpn_retinanet", (), "search_spaces.fcos.decoder:build_retina_decoder", proxy_task="fcos")
 _FPN_OF = {
     FCOS_DECODER.name: FCOS_FPN,
     FCOS_DECODER_C2.name: FCOS_FPN_C2,

@@ -5,18 +5,21 @@ What a space leaves open is the standard FPN or the standard head.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torchvision.models.detection.retinanet import RetinaNetHead
 
 from search_spaces.fcos.choices import split
-from search_spaces.fcos.fpn import SearchedFPN, StandardFPN
-from search_spaces.fcos.head import FCOSHead, SearchedHead, StandardHead
+from search_spaces.fcos.fpn import DeformableFPN, SearchedFPN, StandardFPN
+from search_spaces.fcos.head import FCOSHead, SearchedHead, StandardHead, retina_head
 from search_spaces.parts.maps import Features
 from search_spaces.space import Architecture
 
 __all__ = [
     "FCOSDecoder",
+    "build_deformable_decoder",
+    "build_retina_decoder",
     "build_searched_decoder",
     "build_searched_fpn",
     "build_searched_head",
@@ -24,15 +27,18 @@ __all__ = [
 ]
 
 
+Head: TypeAlias = FCOSHead | RetinaNetHead
+
+
 class FCOSDecoder(nn.Module):
-    """What turns a backbone's feature maps into FCOS predictions.
+    """What turns a backbone's feature maps into predictions.
 
     Args:
         fpn: feature maps -> {"P3": ..., "P7": ...}.
         head: list of pyramid maps -> predictions.
     """
 
-    def __init__(self, fpn: nn.Module, head: FCOSHead):
+    def __init__(self, fpn: nn.Module, head: Head):
         super().__init__()
         self.fpn = fpn
         self.head = head
@@ -45,7 +51,7 @@ class FCOSDecoder(nn.Module):
 
 def _build(
     make_fpn: Callable[..., nn.Module] | None,
-    make_head: Callable[..., FCOSHead] | None,
+    make_head: Callable[..., Head] | None,
     architecture: Architecture,
     *,
     in_channels: Mapping[str, int],
@@ -72,7 +78,9 @@ def _build(
         if make_fpn
         else StandardFPN(in_channels, fpn_width, head_width)
     )
-    head = make_head(architecture, head_width, num_classes) if make_head else StandardHead(head_width, num_classes)
+    head: Head = (
+        make_head(architecture, head_width, num_classes) if make_head else StandardHead(head_width, num_classes)
+    )
     return FCOSDecoder(fpn, head)
 
 
@@ -88,3 +96,5 @@ build_searched_fpn = partial(_build, SearchedFPN, None)
 build_searched_head = partial(_build, None, SearchedHead)
 build_searched_decoder = partial(_build, _fpn, _head)
 build_standard_decoder = partial(_build, None, None)
+build_deformable_decoder = partial(_build, lambda architecture, *sizes: DeformableFPN(*sizes), None)
+build_retina_decoder = partial(_build, None, lambda architecture, *sizes: retina_head(*sizes))

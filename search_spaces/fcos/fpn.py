@@ -15,11 +15,12 @@ from search_spaces.errors import InputError
 from search_spaces.fcos.choices import BLOCKS, LEVELS, fpn_outputs
 from search_spaces.parts.aggregations import make_aggregation
 from search_spaces.parts.block import Block
+from search_spaces.parts.deform_conv import DeformConv3x3
 from search_spaces.parts.maps import Features, channels_of, resize
 from search_spaces.parts.operations import batch_norm, conv_norm_relu, make_operation
 from search_spaces.space import Architecture
 
-__all__ = ["SearchedFPN", "StandardFPN", "TopLevels"]
+__all__ = ["DeformableFPN", "SearchedFPN", "StandardFPN", "TopLevels"]
 
 
 class TopLevels(nn.Module):
@@ -68,6 +69,27 @@ class StandardFPN(nn.Module):
         """{"C3": (N, C, H, W), ...} -> {"P3": (N, out_width, H, W), ..., "P7": ...}."""
         pyramid = self.fpn(OrderedDict((name, features[name]) for name in self.inputs))
         out: OrderedDict[str, Tensor] = self.top(list(pyramid.values()))
+        return out
+
+
+class DeformableFPN(StandardFPN):
+    """The standard pyramid with deformable 3×3 convolutions, twice: the second takes the first's maps (thesis 7.4.3).
+
+    The text says that all 3×3 convolutions of the FPN are replaced by deformable ones, "repeated twice"; its counts are
+    not published. Here the two top-down passes are repeated whole; P6 and P7 stay as they are.
+    """
+
+    def __init__(self, in_channels: Mapping[str, int], width: int, out_width: int):
+        super().__init__(in_channels, width, out_width)
+        self.again = FeaturePyramidNetwork([width] * len(self.inputs), width)
+        for pyramid in (self.fpn, self.again):
+            # torchvision expects a convolution to be the first in a sequence
+            pyramid.layer_blocks = nn.ModuleList(nn.Sequential(DeformConv3x3(width, width)) for _ in self.inputs)
+
+    def forward(self, features: Features) -> "OrderedDict[str, Tensor]":
+        """As the standard one."""
+        pyramid = self.fpn(OrderedDict((name, features[name]) for name in self.inputs))
+        out: OrderedDict[str, Tensor] = self.top(list(self.again(pyramid).values()))
         return out
 
 

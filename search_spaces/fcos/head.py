@@ -14,14 +14,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import fcos
 from torchvision.models.detection._utils import BoxLinearCoder
+from torchvision.models.detection.retinanet import RetinaNetHead
 
 from search_spaces.fcos.choices import LAYERS, LEVELS
 from search_spaces.parts.operations import group_norm, make_operation
 from search_spaces.space import Architecture
 
-__all__ = ["FCOSHead", "SearchedHead", "StandardHead", "Tower"]
+__all__ = ["TOWERS", "FCOSHead", "SearchedHead", "StandardHead", "Tower", "retina_head"]
 
+TOWERS = ("classification", "regression")
+"""On which centerness may be predicted."""
 
+ANCHORS = 9  # of RetinaNet, at a location: three scales of three shapes
 MOST = 11.0
 """The largest exponent of a box distance. e^11 = 59874 strides are beyond any image, and finite in float16 too.
 
@@ -47,7 +51,8 @@ class FCOSHead(fcos.FCOSHead):
     """An FCOS head around towers of any structure, to be used inside `torchvision.models.detection.FCOS`.
 
     Unlike torchvision's: box distances are exp(scale · prediction) with a learned scale per level, the exponent at most
-    `MOST`; centerness is on the classification tower. ``compute_loss`` is torchvision's.
+    `MOST`; centerness is on the tower that ``centerness_on`` names, by default that of the classification, as FCOS was
+    published (its later recipe, and torchvision, have it on the other). ``compute_loss`` is torchvision's.
 
     Args:
         tower: makes a tower; called for classification and for regression, whose weights are separate.
@@ -57,6 +62,7 @@ class FCOSHead(fcos.FCOSHead):
 
     def __init__(self, tower: Callable[[], Tower], width: int, num_classes: int):
         nn.Module.__init__(self)  # the parent's own layers are not wanted
+        self.centerness_on = "classification"
         self.box_coder = BoxLinearCoder(normalize_by_size=True)
         self.cls_tower = tower()
         self.box_tower = tower()
@@ -75,10 +81,11 @@ class FCOSHead(fcos.FCOSHead):
         assert len(x) == len(LEVELS), "one map per pyramid level"
         logits, boxes, centerness = [], [], []
         for level, features in enumerate(x):
-            cls_features = self.cls_tower(features, level)
+            cls_features, box_features = self.cls_tower(features, level), self.box_tower(features, level)
             logits.append(_by_location(self.cls_logits(cls_features)))
-            centerness.append(_by_location(self.bbox_ctrness(cls_features)))
-            distances = self.bbox_reg(self.box_tower(features, level))
+            central = cls_features if self.centerness_on == "classification" else box_features
+            centerness.append(_by_location(self.bbox_ctrness(central)))
+            distances = self.bbox_reg(box_features)
             boxes.append(_by_location(torch.exp((self.scales[level] * distances).clamp(max=MOST))))
         outputs = {"cls_logits": logits, "bbox_regression": boxes, "bbox_ctrness": centerness}
         return {name: torch.cat(parts, dim=1) for name, parts in outputs.items()}
@@ -96,6 +103,11 @@ def _small_conv(in_channels: int, out_channels: int, bias: float = 0.0) -> nn.Co
 def _by_location(x: Tensor) -> Tensor:
     """(N, K, H, W) -> (N, H·W, K)."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def retina_head(width: int, num_classes: int) -> RetinaNetHead:
+    """The head of RetinaNet (Lin et al., ICCV 2017): four 3×3 convolutions a tower, nine anchors at a location."""
+    return RetinaNetHead(width, ANCHORS, num_classes)
 
 
 class StandardHead(FCOSHead):

@@ -39,6 +39,8 @@ def network(name, sizes, features, previous, locations):
         widths = {"in_channels": sizes["in_channels"], "num_classes": 3, "width": 4}
         return Network(widths, (features,), {"dec": (4, 12, 20), "logits": (3, 12, 20)}, lambda m: {"C2"})
     shapes = {"cls_logits": (locations, 3), "bbox_regression": (locations, 4), "bbox_ctrness": (locations, 1)}
+    if name == "fpn_retinanet":  # nine anchors at a location
+        shapes = {"cls_logits": (9 * locations, 3), "bbox_regression": (9 * locations, 4)}
     return Network(
         sizes, (features,), shapes, lambda m: set(getattr(m.fpn, "adapters", ())) - getattr(m.fpn, "used", set())
     )

@@ -12,6 +12,8 @@ SPACES = {
     "nas_fcos_fpn": "fcos_fpn_c2",
     "nas_fcos_head": "fcos_head",
     "fpn_fcos": "fpn_fcos",
+    "deform_fpn_fcos": "deform_fpn_fcos",
+    "fpn_retinanet": "fpn_retinanet",
     "arch2": "arch2",
     "fpn_like": "fcos_decoder",
     "fpn_like_fpn": "fcos_fpn",
@@ -38,7 +40,7 @@ def test_published_head():
 def test_unknown_name():
     with pytest.raises(
         InputError,
-        match=re.escape("'nas_fco'; known: arch2, fpn_fcos, fpn_like, fpn_like_fpn, fpn_like_head, "),
+        match=re.escape("'nas_fco'; known: arch2, deform_fpn_fcos, fpn_fcos, fpn_like, fpn_like_fpn, fpn_like_head, "),
     ):
         published.load("nas_fco")
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torchvision.models.detection import FCOS
 
 from experiments import published
 from proxy_tasks.fcos.detector import build_detector, detections, parse_width
@@ -25,6 +26,9 @@ TABLE_7_2 = {
     ("fpn_fcos", "256", "resnet50_v1"): (32.022, 169.82),
     ("fpn_fcos", "256", "resnet101_v1"): (50.962, 234.22),
     ("fpn_fcos", "256", "resnext101_64x4d"): (89.595, 371.09),
+    ("fpn_retinanet", "256", "mobilenet_v2"): (11.339, 132.96),
+    ("fpn_retinanet", "256", "resnet50_v1"): (33.564, 197.86),
+    ("fpn_retinanet", "256", "resnet101_v1"): (52.504, 262.25),
 }
 
 
@@ -67,7 +71,7 @@ def test_torchvisions_lists_of_dicts(name):
         {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
     ]
     losses = detector(images, targets)
-    assert set(losses) == {"classification", "bbox_regression", "bbox_ctrness"}
+    assert set(losses) == {"classification", "bbox_regression", *(["bbox_ctrness"] * (name != "fpn_retinanet"))}
     sum(losses.values()).backward()
     detector.eval()
     with torch.inference_mode():
@@ -116,3 +120,66 @@ def test_widths():
             parse_width(wrong)
     with pytest.raises(InputError, match="multiple of the FPN's width 48, got 64"):
         build_detector(published.load("fpn_fcos"), "tiny", width="48-64")
+
+
+def boxes_of(count, generator, classes=3):
+    corners = torch.rand(count, 2, generator=generator) * 70
+    return {
+        "boxes": torch.cat([corners, corners + 5 + torch.rand(count, 2, generator=generator) * 50], dim=1),
+        "labels": torch.randint(classes, (count,), generator=generator),
+    }
+
+
+def outputs_of(detector, images, targets):
+    """What the head says of a batch, its targets in the network's pixels, and the anchors."""
+    resized, targets = detector.transform(images, targets)
+    maps = list(detector.backbone(resized.tensors).values())
+    anchors = detector.anchor_generator(resized, maps)
+    return targets, detector.head(maps), anchors, [x.shape[-2] * x.shape[-1] for x in maps]
+
+
+def test_the_loss_is_torchvisions():
+    detector, generator = small(), torch.Generator().manual_seed(0)
+    images = [torch.rand(3, 96, 128), torch.rand(3, 80, 70), torch.rand(3, 90, 90)]
+    targets = [boxes_of(count, generator) for count in (6, 0, 3)]
+    parts = outputs_of(detector, images, targets)
+    ours, theirs = detector.compute_loss(*parts), FCOS.compute_loss(detector, *parts)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value)
+
+
+def test_crowds_are_neither_boxes_nor_background():
+    detector, generator = small(), torch.Generator().manual_seed(1)
+    target = boxes_of(4, generator) | {"iscrowd": torch.tensor([0, 0, 0, 1])}
+    target["boxes"][3] = torch.tensor([8.0, 8.0, 120.0, 90.0])
+    targets, outputs, *rest = outputs_of(detector, [torch.rand(3, 96, 128)], [target])
+    outputs = {name: value.detach().requires_grad_() for name, value in outputs.items()}
+    terms = detector.compute_loss(targets, outputs, *rest)
+    sum(terms.values()).backward()
+    silent = (outputs["cls_logits"].grad == 0).all(dim=2)
+    assert silent.any()
+    alone = [{"boxes": targets[0]["boxes"][:3], "labels": targets[0]["labels"][:3]}]
+    assert FCOS.compute_loss(detector, alone, outputs, *rest)["classification"] != terms["classification"]
+
+
+@pytest.mark.parametrize("name", ["fpn_fcos", "nas_fcos"])
+def test_centerness_on_either_tower(name):
+    torch.manual_seed(0)
+    sizes = {"backbone": "tiny", "num_classes": 3, "width": 16}
+    detector = build_detector(published.load(name), **sizes, centerness_on="regression")
+    maps = [torch.rand(1, 16, side, side) for side in (16, 8, 4, 2, 1)]
+    detector.head(maps)["bbox_ctrness"].sum().backward()
+    assert all(parameter.grad is None for parameter in detector.head.cls_tower.parameters())
+    assert any(parameter.grad is not None for parameter in detector.head.box_tower.parameters())
+    with pytest.raises(InputError, match="on the tower of classification or regression, got 'both'"):
+        build_detector(published.load(name), **sizes, centerness_on="both")
+
+
+def test_retinanet_leaves_crowds_out():
+    detector, generator = small("fpn_retinanet"), torch.Generator().manual_seed(2)
+    target, image = boxes_of(3, generator), [torch.rand(3, 96, 128)]
+    marked = target | {"iscrowd": torch.tensor([0, 1, 0])}
+    kept = [{name: value[[0, 2]] for name, value in target.items()}]
+    one, other = (detector(image, targets) for targets in ([marked], kept))
+    assert all(torch.equal(one[name], other[name]) for name in other)
