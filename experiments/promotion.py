@@ -35,6 +35,7 @@ class JobOptions:
         backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
         static: weights of a trained static network.
         pictures: for how many of the test frames the predictions are drawn.
+        skip_bad_boxes: leave out boxes outside their image or of no area, instead of refusing the data.
         references: published architectures, by name, that the winners of a search are trained beside.
     """
 
@@ -46,6 +47,7 @@ class JobOptions:
     backbone_weights: str = "default"
     static: str | None = None
     pictures: int = 0
+    skip_bad_boxes: bool = False
     references: Mapping[str, Architecture] = field(default_factory=dict)
 
 
@@ -125,6 +127,10 @@ class RecipeKind(ABC):
     @abstractmethod
     def open_data(self, path: str | None, subset: str) -> Data:
         """The dataset's ``"train"`` or ``"test"`` images; raises `InputError` where the data are bad."""
+
+    def opened(self, options: JobOptions, subset: str) -> Data:
+        """As `open_data`, of the data that the options name; for a kind whose data other options change."""
+        return self.open_data(options.data, subset)
 
     @abstractmethod
     def jobs(self, architectures: Sequence[Architecture], recipe: Any, options: JobOptions) -> list[Job]:

@@ -78,9 +78,14 @@ def promote(
     folder = Path(out) if out else Path(what, "promoted") if run else Path("promoted")
     if run is not None:
         references = _references(chosen[0].architecture, how)
-        options = dataclasses.replace(options, data=options.data or run.settings.data, references=references)
+        options = dataclasses.replace(
+            options,
+            data=options.data or run.settings.data,
+            skip_bad_boxes=options.skip_bad_boxes or run.settings.skip_bad_boxes,
+            references=references,
+        )
     with Display() as display, _ends_told(folder), ExitStack() as locks:
-        data = _check(how.how, options.data, folder, display)
+        data = _check(how.how, options, folder, display)
         plain, left = how.as_published and _is_plain(options), None
         if run is not None:
             locks.enter_context(lock_run(run.path))
@@ -149,11 +154,11 @@ def _is_plain(options: JobOptions) -> bool:
     )
 
 
-def _check(kind: RecipeKind, data: str | None, folder: Path, display: Display) -> str:
+def _check(kind: RecipeKind, options: JobOptions, folder: Path, display: Display) -> str:
     """Refuses bad data, every file of it decoded, and a folder that cannot be written to; gives the fingerprint."""
-    train, test = (kind.open_data(data, subset) for subset in ("train", "test"))
+    train, test = (kind.opened(options, subset) for subset in ("train", "test"))
     for subset, opened in (("train", train), ("test", test)):
-        if data is not None:
+        if options.data is not None:
             display.say(f"{subset}: {opened.describe()}")
             opened.verify()
     make_writable(folder)

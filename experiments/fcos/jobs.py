@@ -22,7 +22,7 @@ from proxy_tasks.fcos.detector import AnchorDetector, Detector, build_detector
 from search_spaces import Architecture
 from search_spaces.files import write_whole
 
-__all__ = ["train_detector"]
+__all__ = ["opened", "train_detector"]
 
 PICTURES = "pictures"
 
@@ -37,7 +37,7 @@ def train_detector(
         Diverged: the loss, or the trained weights, are not finite.
     """
     recipe = recipe.around()
-    train, test = (open_dataset(options.data, subset) for subset in ("train", "test"))
+    train, test = (opened(options, subset) for subset in ("train", "test"))
     detector = _new(architecture, recipe, options, len(train.classes))
     open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, detector))
     if (done := finished(folder, options)) is not None:
@@ -47,6 +47,11 @@ def train_detector(
     trained = job.trained
     assert isinstance(trained, Detector | AnchorDetector)
     return _finish(folder, trained, recipe, test, options, say, job.steps)
+
+
+def opened(options: JobOptions, subset: str) -> DetectionDataset:
+    """The images of a training; raises `InputError` where the data are bad."""
+    return open_dataset(options.data, subset, skip_bad_boxes=options.skip_bad_boxes)
 
 
 def _new(architecture: Architecture, recipe: DetectorRecipe, options: JobOptions, classes: int) -> Detector:

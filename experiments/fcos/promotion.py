@@ -38,6 +38,10 @@ class _Detectors(RecipeKind):
         """Images with boxes."""
         return open_dataset(path, subset)
 
+    def opened(self, options: JobOptions, subset: str) -> DetectionDataset:
+        """As `open_data`, without bad boxes where that is asked for."""
+        return jobs.opened(options, subset)
+
     def resolved(
         self, recipe: DetectorRecipe, options: JobOptions, searched: Searched | None
     ) -> tuple[DetectorRecipe, JobOptions]:

@@ -41,11 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images (default: 0)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where (default: auto)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order, augmentation (default: 0)")
+    parser.add_argument("--backbone", metavar="NAME", help="the recipe's setting of this name: the encoder")
+    parser.add_argument("--width", metavar="W", help="the recipe's setting of this name: channels, e.g. 128-256")
     parser.add_argument(
         "--backbone-weights",
         default="default",
         metavar="default|none|FILE",
-        help="the encoder's at the start (default: default, which downloads ImageNet's)",
+        help="the encoder's at the start (default: default, which downloads ImageNet's where they are not installed)",
+    )
+    parser.add_argument(
+        "--skip-bad-boxes", action="store_true", help="leave out boxes that lie outside their image or have no area"
     )
     parser.add_argument("--static", metavar="FILE", help="weights of a trained static network to start from")
     parser.add_argument("--pictures", type=int, default=0, metavar="N", help="draw the predictions of N test frames")
@@ -62,6 +67,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         if value is not None and not least <= value < 2**63:
             raise InputError(f"--{name} must be a whole number of at least {least} and below 2^63, got {value}")
     changes = dict(read_pair("--set", text) for text in given.set)
+    changes |= {name: getattr(given, name) for name in ("backbone", "width") if getattr(given, name) is not None}
 
     from experiments.promotion import JobOptions
     from nas.promoting import promote
@@ -76,6 +82,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         backbone_weights=given.backbone_weights,
         static=given.static,
         pictures=given.pictures,
+        skip_bad_boxes=given.skip_bad_boxes,
     )
     promote(given.what, given.recipe, options, changes=changes, top=given.top, out=given.out, resume=given.resume)
 

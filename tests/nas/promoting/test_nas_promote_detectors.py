@@ -64,6 +64,22 @@ def test_a_published_detector_by_name(found, tmp_path, capsys):
     assert "training" not in capsys.readouterr().out
 
 
+def test_bad_boxes_are_refused_or_left_out(found, tmp_path, capsys):
+    """Backbone and width may be flags of their own."""
+    data = trees.write_coco(tmp_path / "coco", n=3, n_test=2)
+    path = data / "annotations" / "instances_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    path.write_text(json.dumps(content))
+    flags = ("--backbone", "tiny", "--width", "16", *SIZES, "--data", data, "--out", tmp_path / "out")
+    arguments = [str(a) for a in ("fpn_fcos", *RECIPE, *flags)]
+    assert promote_command.main(arguments) == 2
+    assert "has no area; a box must lie in its image" in capsys.readouterr().err
+    run(promote_command.main, *arguments, "--skip-bad-boxes")
+    job = json.loads((the(tmp_path / "out", "*-fcos_small-*") / "job.json").read_text())
+    assert (job["recipe"]["backbone"], job["recipe"]["width"]) == ("tiny", "16")
+
+
 @pytest.mark.parametrize(
     ("what", "recipe", "sentence"),
     [
