@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.errors import InputError
 
-__all__ = ["SPACES", "Registry", "import_attribute", "import_user_module"]
+__all__ = ["SPACES", "Registry", "import_attribute", "import_user_module", "import_user_modules"]
 
 
 def import_user_module(name: str) -> ModuleType:
@@ -26,6 +26,12 @@ def import_user_module(name: str) -> ModuleType:
         raise
     except Exception as error:
         raise InputError(f"the module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def import_user_modules(names: str | None) -> None:
+    """Imports modules given as one text with commas between them; raises as `import_user_module`."""
+    for name in filter(None, (names or "").split(",")):
+        import_user_module(name.strip())
 
 
 def import_attribute(what: str, target: str, own: bool) -> Any:

@@ -137,6 +137,31 @@ def write_camvid(root, n=8, n_test=4, size=(96, 64), suffix=".png", seed=0):
     return root
 
 
+def write_frames(root, n=8, n_test=4, size=(96, 64), subsets=("train", "val", "test"), seed=0):
+    """Writes folders of frames with ``classes.txt``: two recordings of ``n`` training frames, one in the other subsets.
+
+    Of every training recording the second frame has no label file. Returns ``root``.
+    """
+    root, rng = Path(root), np.random.default_rng(seed)
+    root.mkdir(parents=True, exist_ok=True)
+    others = ("pole", "tree", "sign", "fence", "walker", "bin")
+    classes = ["sky", "building", "road", "car", *others]
+    (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
+    values = {name: value for value, name in enumerate(classes[:4])} | {"void": 255}
+    for subset in subsets:
+        drives = {"morning": (n + 1) // 2, "night/second": n // 2} if subset == "train" else {"noon": n_test}
+        for drive, count in drives.items():
+            images, labels = (root / kind / subset / drive for kind in ("images", "labels"))
+            images.mkdir(parents=True, exist_ok=True)
+            labels.mkdir(parents=True, exist_ok=True)
+            for time in range(count):
+                image, found = draw_street(rng, size, time, values)
+                Image.fromarray(image).save(images / f"f{5 * time:04d}.png")
+                if time != 1 or subset != "train":
+                    Image.fromarray(found).save(labels / f"f{5 * time:04d}.png")
+    return root
+
+
 def write_cityscapes(root, n=4, n_test=2, size=(96, 64), seed=0):
     """Writes ``n`` annotated training and ``n_test`` validation frames in Cityscapes layout, each with the one before.
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from nas.cli.errors import exit_status
+from search_spaces.registry import import_user_modules
 
 __all__ = ["main"]
 
@@ -25,11 +26,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, metavar="IMAGE|FOLDER|VIDEO|CAMERA", help="a camera by its number")
     parser.add_argument("--out", required=True, metavar="DIR", help="where pictures and predictions.json go")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where (default: auto)")
+    parser.add_argument("--import", dest="imports", metavar="MODULE[,...]", help="modules that register your own parts")
     return parser
 
 
 def _run(arguments: Sequence[str] | None) -> None:
     given = _parser().parse_args(arguments)
+
+    import_user_modules(given.imports)
 
     from nas.predicting.predict import predict
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nas.cli.errors import exit_status
 from nas.settings import read_pair
 from search_spaces.errors import InputError
+from search_spaces.registry import import_user_modules
 
 __all__ = ["main"]
 
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="recipe settings")
     parser.add_argument("--out", metavar="DIR", help="where to (default: RUN/promoted, or promoted)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted or killed training")
+    parser.add_argument("--import", dest="imports", metavar="MODULE[,...]", help="modules that register your own parts")
     return parser
 
 
@@ -68,6 +70,8 @@ def _run(arguments: Sequence[str] | None) -> None:
             raise InputError(f"--{name} must be a whole number of at least {least} and below 2^63, got {value}")
     changes = dict(read_pair("--set", text) for text in given.set)
     changes |= {name: getattr(given, name) for name in ("backbone", "width") if getattr(given, name) is not None}
+
+    import_user_modules(given.imports)
 
     from experiments.promotion import JobOptions
     from nas.promoting import promote

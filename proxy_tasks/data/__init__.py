@@ -1,6 +1,7 @@
 """Datasets: images with boxes (`proxy_tasks.data.images`) and video with a class a pixel (`proxy_tasks.data.video`).
 
-What a layout of one's own needs is found here: for images a subclass of `FileDataset` and one call of `register`.
+What a layout of one's own needs is found here: for images a subclass of `FileDataset` and one call of `register`,
+for video of `FileVideoDataset` and of `register_video`.
 """
 
 from proxy_tasks.data.images import (
@@ -15,7 +16,16 @@ from proxy_tasks.data.images import (
     open_dataset,
     register,
 )
-from proxy_tasks.data.video import VIDEO_DATASETS, VIDEO_SUBSETS, VOID, MovingShapes, VideoDataset, open_video
+from proxy_tasks.data.video import (
+    VIDEO_DATASETS,
+    VIDEO_SUBSETS,
+    VOID,
+    FileVideoDataset,
+    MovingShapes,
+    VideoDataset,
+    open_video,
+    register_video,
+)
 
 __all__ = [
     "DATASETS",
@@ -26,6 +36,7 @@ __all__ = [
     "Annotation",
     "DetectionDataset",
     "FileDataset",
+    "FileVideoDataset",
     "MovingShapes",
     "ObjectAnnotation",
     "Shapes",
@@ -34,4 +45,5 @@ __all__ = [
     "open_dataset",
     "open_video",
     "register",
+    "register_video",
 ]

@@ -5,18 +5,35 @@ from pathlib import Path
 
 from proxy_tasks.data.layouts import recognised
 from proxy_tasks.data.video.base import VIDEO_SUBSETS, VOID, VideoDataset
+from proxy_tasks.data.video.files import FileVideoDataset
 from proxy_tasks.data.video.moving_shapes import MovingShapes
 from search_spaces import Registry
 
-__all__ = ["VIDEO_DATASETS", "VIDEO_SUBSETS", "VOID", "MovingShapes", "VideoDataset", "open_video"]
+__all__ = [
+    "VIDEO_DATASETS",
+    "VIDEO_SUBSETS",
+    "VOID",
+    "FileVideoDataset",
+    "MovingShapes",
+    "VideoDataset",
+    "open_video",
+    "register_video",
+]
 
 VIDEO_DATASETS = Registry(
     "video layout",
     {
         "camvid": "proxy_tasks.data.video.camvid:CamVid",
         "cityscapes": "proxy_tasks.data.video.cityscapes:Cityscapes",
+        "frames": "proxy_tasks.data.video.frames:FramesFolder",
     },
 )
+
+
+def register_video(name: str, reader: type[FileVideoDataset]) -> type[FileVideoDataset]:
+    """Makes a layout of your own known to `open_video`; refuses a name that is taken."""
+    VIDEO_DATASETS.register(name, reader)
+    return reader
 
 
 def open_video(path: str | Path | None, subset: str = "train", sequences: bool = True) -> VideoDataset:

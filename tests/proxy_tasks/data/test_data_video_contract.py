@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trees import STREET, write_camvid, write_cityscapes, write_voc
+from trees import STREET, write_camvid, write_cityscapes, write_frames, write_voc
 
 from proxy_tasks.data.video import VIDEO_DATASETS, open_video
 from proxy_tasks.data.video.base import VIDEO_SUBSETS, VOID
 from proxy_tasks.data.video.moving_shapes import MovingShapes
 from search_spaces import InputError
 
-TREES = {"camvid": write_camvid, "cityscapes": write_cityscapes}
+TREES = {"camvid": write_camvid, "cityscapes": write_cityscapes, "frames": write_frames}
 READERS = (*TREES, "shapes")
-LABELS = {"camvid": "trainannot", "cityscapes": "gtFine/train/aachen"}
+LABELS = {"camvid": "trainannot", "cityscapes": "gtFine/train/aachen", "frames": "labels/train/morning"}
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_fingerprint_follows_the_data_not_the_place(tmp_path, name):
 def test_fingerprint_follows_images_and_frames(tmp_path, name):
     root = TREES[name](tmp_path / "tree")
     prints = {open_video(root).fingerprint, open_video(TREES[name](tmp_path / "longer", n=10)).fingerprint}
-    folder = "train" if name == "camvid" else "leftImg8bit_sequence/train"
+    folder = {"camvid": "train", "cityscapes": "leftImg8bit_sequence/train", "frames": "images/train"}[name]
     with sorted((root / folder).rglob("*.png"))[0].open("ab") as image:
         image.write(b"\0")
     prints.add(open_video(root).fingerprint)
