@@ -201,8 +201,8 @@ class Run:
     @property
     def confirmed_by(self) -> str:
         """What the confirmed are compared by: ``"reward"``, ``"loss"`` or ``"metric"``, the last two for no reward."""
-        by = self.settings.confirm_by
-        return "reward" if by is None or by == self.settings.reward else by
+        by = self.settings.confirm_by or ("metric" if family_of(self.settings.search_space()).measure else "reward")
+        return "reward" if by == self.settings.reward else by
 
     def front(self, cost: str = "macs") -> "pandas.DataFrame":
         """The Pareto front of high reward at low cost; see `nas.run.front.front`."""

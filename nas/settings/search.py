@@ -138,7 +138,10 @@ class Execution:
         "K,S",
     )
     confirm_by: str | None = _setting(
-        None, one_of("loss", "metric"), "what that choice goes by; without it the reward", "loss|metric"
+        None,
+        one_of("loss", "metric"),
+        "what that choice goes by; without it the metric, whatever the reward",
+        "loss|metric",
     )
     hours: float | None = _setting(
         None, HOURS, "begin no trial later than so many hours after the start, or after --resume; no limit without", "H"
