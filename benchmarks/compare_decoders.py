@@ -92,7 +92,8 @@ def measure(chosen: dict[str, Decoder], seeds: range, file: Path) -> pd.DataFram
         rows.append(row | decoder.task.complexity(decoder.architecture) | {"key": key})
         pd.DataFrame(rows).to_csv(file, index=False)
         print({k: round(v, 4) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True)
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    return frame[frame["iterations"] == task.settings.iterations]
 
 
 def table(frame: pd.DataFrame, against: list[str]) -> str:
