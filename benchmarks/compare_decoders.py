@@ -46,13 +46,20 @@ class Decoder:
     task: FCOSTask
 
 
-def full_task(run: nas.Run, overrides: dict[str, object]) -> FCOSTask:
-    """The run's proxy task for whole decoders, with other settings where they are given."""
+def full_task(run: nas.Run, overrides: dict[str, object], like: FCOSTask | None = None) -> FCOSTask:
+    """The run's proxy task for whole decoders, with other settings where they are given.
+
+    The backbone is fine-tuned under a decoder of the task's width; one ``like`` another task takes that one's features,
+    so that decoders of several widths are trained and measured on the same.
+    """
     settings = run.settings.changed(task={**run.settings.task, **overrides})
     stage = dataclasses.replace(make_plan(settings)[0], space=search_spaces.get("fcos_decoder"))
     task = task_factory(stage, settings, None)()
     assert isinstance(task, FCOSTask)
-    task.prepare(nothing)
+    if like is None:
+        task.prepare(nothing)
+    else:
+        task._prepared = like.prepared
     return task
 
 
@@ -61,7 +68,7 @@ def decoders(runs: list[nas.Run], given: argparse.Namespace) -> dict[str, Decode
     rng, space = np.random.default_rng(1), search_spaces.get("fcos_decoder")
     overrides = {} if given.iterations is None else {"iterations": given.iterations}
     task, standard = full_task(runs[0], overrides), Architecture.of("fpn_fcos")
-    wider = {width: full_task(runs[0], {**overrides, "width": width}) for width in given.widths}
+    wider = {width: full_task(runs[0], {**overrides, "width": width}, task) for width in given.widths}
     return {
         STANDARD: Decoder(standard, task),
         **{f"{STANDARD} @{width}": Decoder(standard, other) for width, other in wider.items()},
@@ -147,9 +154,13 @@ def plot(runs: list[nas.Run], path: Path) -> None:
             axis.plot(trial, reward, ".", alpha=0.3, **look)
             axis.plot(trial, reward.rolling(WINDOW, min_periods=WINDOW).mean(), label=run.path.name, **look)
             axis.plot(trial, reward.cummax(), linestyle="--", **look)
-        for row in runs[0].references.to_dict("records") if stage == stages[0] else []:
+        references = runs[0].references.sort_values("reward", ascending=False).to_dict("records")
+        for row, above in zip(
+            references if stage == stages[0] else [], (True, *[False] * len(references)), strict=False
+        ):
             axis.axhline(row["reward"], color="0.3", linewidth=0.8)
-            axis.annotate(row["name"], (1, row["reward"]), color="0.3", fontsize=8, va="bottom")
+            place = {"va": "bottom" if above else "top", "ha": "right"}
+            axis.annotate(row["name"], (len(rewards[0]), row["reward"]), color="0.3", fontsize=8, **place)
         every = pd.concat(rewards)
         low, high = every.quantile(0.1), every.max()
         axis.set(xlabel="trial", ylabel="reward (negative loss on meta-val)", title=stage)

@@ -19,7 +19,7 @@ from experiments.promotion import JobOptions, Progress
 from experiments.timing import device_name
 from proxy_tasks.data import DetectionDataset, open_dataset
 from proxy_tasks.fcos.detector import AnchorDetector, Detector, build_detector
-from search_spaces import Architecture
+from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 
 __all__ = ["opened", "train_detector"]
@@ -38,6 +38,8 @@ def train_detector(
     """
     recipe = recipe.around()
     train, test = (opened(options, subset) for subset in ("train", "test"))
+    if train.classes != test.classes:
+        raise InputError(f"{options.data}: the train set's classes are {train.classes}, the test set's {test.classes}")
     detector = _new(architecture, recipe, options, len(train.classes))
     open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, detector))
     if (done := finished(folder, options)) is not None:

@@ -55,6 +55,7 @@ def predict(what: str, source: str, out: str | Path, device: str = "auto") -> Pr
         InputError: there is nothing trained, or nothing to look at, or it cannot be decoded or written.
     """
     predictor, folder = load(what, device), Path(out)
+    _refuse_own_place(Path(source), folder)
     make_writable(folder)
     images, rows, seconds = list[dict[str, Any]](), list[dict[str, Any]](), 0.0
     with Display() as display, full_disk_told(folder, "start again"), opened(source) as frames:
@@ -76,6 +77,15 @@ def predict(what: str, source: str, out: str | Path, device: str = "auto") -> Pr
     return Predicted(len(images), seconds, [*pictures.places, folder / FILE])
 
 
+def _refuse_own_place(source: Path, folder: Path) -> None:
+    """Raises `InputError` where pictures could be written over what they are of."""
+    place = source if source.is_dir() else source.parent
+    if source.exists() and place.resolve() == folder.resolve():
+        raise InputError(
+            f"--out {folder} is where the input lies, whose files it could write over; choose another folder"
+        )
+
+
 @contextmanager
 def _stopped_camera(source: Source) -> Iterator[None]:
     """Ctrl-C is how a camera's pictures end; of anything else it is an interruption."""
@@ -94,6 +104,8 @@ class _Images:
 
     def add(self, name: str, picture: Tensor) -> None:
         place = self.folder / f"{Path(name).stem}.png"
+        if place in self.places:  # of two images that differ in their suffix alone
+            place = self.folder / f"{name}.png"
         to_pil_image(picture).save(place)
         self.places.append(place)
 

@@ -117,6 +117,15 @@ def test_one_image_turned_as_its_camera_was_held(place, tmp_path):
         assert picture.size == (64, 96)
 
 
+def test_images_of_one_name(place, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for suffix in ("jpg", "png"):
+        Image.fromarray(moving(1)[0]).save(folder / f"same.{suffix}")
+    run(predict_command.main, place, "--input", folder, "--out", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"same.png", "same.png.png"}
+
+
 def test_a_video(place, tmp_path, capsys):
     write_video(tmp_path / "clip.mp4", moving())
     run(predict_command.main, place, "--input", tmp_path / "clip.mp4", "--out", tmp_path / "out")
@@ -169,6 +178,7 @@ def test_bad_input(trained, place, tmp_path, capsys):
     assert "text.mp4 cannot be opened: " in told(place, tmp_path / "text.mp4")
     assert "broken.png cannot be decoded: " in told(place, tmp_path / "broken.png")
     assert "cannot write to the folder" in told(place, image, tmp_path / "file" / "out")
+    assert "is where the input lies, whose files it could write over" in told(place, image, image.parent)
     half = shutil.copytree(place, tmp_path / "half")
     result = json.loads((half / "result.json").read_text())
     (half / "result.json").write_text(json.dumps({**result, "classes": ["one"]}))

@@ -80,6 +80,17 @@ def test_bad_boxes_are_refused_or_left_out(found, tmp_path, capsys):
     assert (job["recipe"]["backbone"], job["recipe"]["width"]) == ("tiny", "16")
 
 
+def test_sets_of_different_classes(tmp_path, capsys):
+    data = trees.write_coco(tmp_path / "coco", n=3, n_test=2)
+    path = data / "annotations" / "instances_val2017.json"
+    content = json.loads(path.read_text())
+    content["categories"][0]["name"] = "other"
+    path.write_text(json.dumps(content))
+    flags = ("--backbone", "tiny", "--width", "16", *SIZES, "--data", data, "--out", tmp_path / "out")
+    assert promote_command.main([str(a) for a in ("fpn_fcos", *RECIPE, *flags)]) == 2
+    assert "the train set's classes are ('disc', 'nut', 'washer'), the test set's ('other'," in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("what", "recipe", "sentence"),
     [
