@@ -88,7 +88,10 @@ def test_sets_of_different_classes(tmp_path, capsys):
     path.write_text(json.dumps(content))
     flags = ("--backbone", "tiny", "--width", "16", *SIZES, "--data", data, "--out", tmp_path / "out")
     assert promote_command.main([str(a) for a in ("fpn_fcos", *RECIPE, *flags)]) == 2
-    assert "the train set's classes are ('disc', 'nut', 'washer'), the test set's ('disc', 'nut', 'other')" in capsys.readouterr().err
+    assert (
+        "the train set's classes are ('disc', 'nut', 'washer'), the test set's ('disc', 'nut', 'other')"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
