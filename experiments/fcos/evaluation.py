@@ -28,8 +28,8 @@ def detected(detector: Detector, image: Tensor, device: torch.device) -> Detecti
 
 def evaluate(
     detector: Detector, data: DetectionDataset, device: torch.device, progress: Callable[[int, int], None]
-) -> tuple[dict[str, float], list[Detections]]:
-    """COCO's figures at the images' own size, and what was found in each image.
+) -> tuple[dict[str, float], list[Detections], list[int]]:
+    """COCO's figures at the images' own size, what was found in each image, and the images' ids.
 
     Args:
         detector: trained; it resizes images as it was built to.
@@ -37,12 +37,13 @@ def evaluate(
         device: the device that it is on.
         progress: called with the number of images done and their total.
     """
-    found, truth = [], []
+    found, truth, image_ids = [], [], []
     for done, (image, target) in enumerate(data, start=1):
         found.append(detected(detector, image, device))
         truth.append({name: target[name] for name in ("boxes", "labels", "iscrowd", "difficult", "area")})
+        image_ids.append(target["image_id"])
         progress(done, len(data))
-    return coco_figures(found, truth, len(data.classes)), found
+    return coco_figures(found, truth, len(data.classes)), found, image_ids
 
 
 def results(found: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -62,9 +63,11 @@ def results(found: Detections, image_id: int, category_ids: Sequence[int]) -> li
     ]
 
 
-def results_file(found: Sequence[Detections], data: DetectionDataset) -> list[dict[str, Any]]:
+def results_file(
+    found: Sequence[Detections], image_ids: Sequence[int], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
     """The content of a results file: all detections, under the data's own ids of images and categories."""
-    each = (results(one, target["image_id"], data.category_ids) for one, (_, target) in zip(found, data, strict=True))
+    each = (results(one, image_id, category_ids) for one, image_id in zip(found, image_ids, strict=True))
     return list(chain.from_iterable(each))
 
 

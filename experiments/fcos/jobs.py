@@ -89,13 +89,14 @@ def _finish(
     refuse_not_finite(detector)
     detector.transform.min_size = (recipe.min_size,)  # that of the last batch's is another
     save_weights(detector, folder / "weights.safetensors")
-    metrics, found = evaluate(detector, test, device, lambda done, total: say("measuring", done, total, math.nan))
-    write_whole(folder / "detections.json", json.dumps(results_file(found, test)))
+    metrics, found, image_ids = evaluate(
+        detector, test, device, lambda done, total: say("measuring", done, total, math.nan)
+    )
+    write_whole(folder / "detections.json", json.dumps(results_file(found, image_ids, test.category_ids)))
     (folder / PICTURES).mkdir(exist_ok=True)
     wanted = np.linspace(0, len(test) - 1, min(options.pictures, len(test))).round().astype(int)
     for index in sorted({int(index) for index in wanted}):
-        image, target = test[index]
-        picture = to_pil_image(drawn(image, found[index], test.classes))
-        picture.save(folder / PICTURES / f"{target['image_id']}.png")
+        picture = to_pil_image(drawn(test[index][0], found[index], test.classes))
+        picture.save(folder / PICTURES / f"{image_ids[index]}.png")
     figures = {"metrics": metrics, "cost": cost(detector, test, device), "device": device_name(device)}
     return write_result(folder, {"steps": steps, "pictures": options.pictures, "classes": test.classes, **figures})

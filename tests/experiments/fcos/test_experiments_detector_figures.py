@@ -53,7 +53,7 @@ def test_figures_are_pycocotools_on_the_written_results(tree, tmp_path):
     found = [found_near(target, rng, 3) for target in truth]
     ours = coco_figures(found, truth, 3)
     written = tmp_path / "detections.json"
-    written.write_text(json.dumps(results_file(found, data)))
+    written.write_text(json.dumps(results_file(found, [target["image_id"] for target in truth], data.category_ids)))
     with contextlib.redirect_stdout(io.StringIO()):
         annotations = COCO(str(path))
         evaluation = COCOeval(annotations, annotations.loadRes(str(written)), "bbox")
