@@ -25,7 +25,11 @@ PROXY_TASKS = Registry(
 )
 NETWORKS = Registry(
     "network",
-    {"fcos": "proxy_tasks.fcos.detector:build_detector", "video": "proxy_tasks.video.network:build_segmenter"},
+    {
+        "fcos": "proxy_tasks.fcos.detector:build_detector",
+        "video": "proxy_tasks.video.network:build_segmenter",
+        "masks": "proxy_tasks.masks.network:build_mask_network",
+    },
 )
 """Per proxy task, what builds the whole network around an architecture."""
 names, register = PROXY_TASKS.names, PROXY_TASKS.register
@@ -58,7 +62,7 @@ def build_network(architecture: Architecture, **options: Any) -> Any:
     Args:
         architecture: an architecture of a space that names a proxy task.
         options: keyword arguments of the network's builder: `proxy_tasks.fcos.detector.build_detector`,
-            `proxy_tasks.video.network.build_segmenter`.
+            `proxy_tasks.video.network.build_segmenter`, `proxy_tasks.masks.network.build_mask_network`.
 
     Raises:
         InputError: nothing builds networks for its space.

@@ -118,5 +118,7 @@ SPACES = Registry(
         "fcos_fpn_c2_unconsumed": "search_spaces.fcos.choices:FCOS_FPN_C2_UNCONSUMED",
         "fcos_decoder_unconsumed": "search_spaces.fcos.choices:FCOS_DECODER_UNCONSUMED",
         "fcos_decoder_c2_unconsumed": "search_spaces.fcos.choices:FCOS_DECODER_C2_UNCONSUMED",
+        "mask_head": "search_spaces.masks.choices:MASK_HEAD",
+        "mask_head_single": "search_spaces.masks.choices:MASK_HEAD_SINGLE",
     },
 )

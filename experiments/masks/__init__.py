@@ -1,0 +1,14 @@
+"""Networks with mask heads: what the front door knows of them."""
+
+from experiments.families import Family
+
+__all__ = ["FAMILY"]
+
+FAMILY = Family(
+    name="masks",
+    spaces=("mask_head", "mask_head_single"),
+    metric="COCO mask AP",
+    measure="ap",
+    diagram="search_spaces.masks.diagram:diagram",
+    plotted=("ap", "ap50", "ap75"),
+)

@@ -1,0 +1,1 @@
+"""Mask heads: their choices, and the modules that they spell."""
