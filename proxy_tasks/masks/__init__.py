@@ -1,0 +1,1 @@
+"""Instance segmentation: networks around mask heads, and what they are trained on."""
