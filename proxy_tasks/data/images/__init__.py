@@ -1,4 +1,4 @@
-"""Detection datasets: Pascal VOC, COCO, layouts of one's own, and the built-in shapes.
+"""Detection datasets: Pascal VOC, COCO, Cityscapes, layouts of one's own, and the built-in shapes.
 
 A new layout is a subclass of `FileDataset` and one call of `register`.
 """
@@ -29,6 +29,7 @@ DATASETS = Registry(
     {
         "voc": "proxy_tasks.data.images.voc:PascalVOC",
         "coco": "proxy_tasks.data.images.coco:COCO",
+        "cityscapes": "proxy_tasks.data.images.cityscapes:CityscapesInstances",
     },
 )
 
@@ -39,13 +40,16 @@ def register(name: str, reader: type[FileDataset]) -> type[FileDataset]:
     return reader
 
 
-def open_dataset(path: str | Path | None, subset: str = "train", skip_bad_boxes: bool = False) -> DetectionDataset:
+def open_dataset(
+    path: str | Path | None, subset: str = "train", skip_bad_boxes: bool = False, masks: bool = False
+) -> DetectionDataset:
     """Opens the dataset in the folder ``path``, whose layout is recognised; None is the built-in `Shapes`.
 
     Args:
         path: the folder.
         subset: ``"train"`` or ``"test"``.
         skip_bad_boxes: drop boxes outside their image or of no area, with one warning, instead of refusing the data.
+        masks: targets have ``masks`` too; those of `Shapes` always do, since they are drawn anyway.
 
     Raises:
         InputError: no such folder, no known layout or several, or anything wrong with the data: file and place.
@@ -53,4 +57,4 @@ def open_dataset(path: str | Path | None, subset: str = "train", skip_bad_boxes:
     if path is None:
         return Shapes(subset=subset)
     reader: type[FileDataset] = recognised(Path(path), DATASETS)
-    return reader(path, subset, skip_bad_boxes)
+    return reader(path, subset, skip_bad_boxes, masks)

@@ -62,7 +62,7 @@ class DetectionDataset(Dataset[tuple[Tensor, Target]], ABC):
             ``iscrowd`` int64 (n,), 1 for an object that training and evaluation ignore: it is neither to be found nor
             a false alarm when found; ``difficult`` int64 (n,), 1 where such an object is a single one (VOC), 0 where it
             is a crowd (COCO); ``area`` float32 (n,), pixels, by which evaluation tells small objects from large ones;
-            ``image_id`` int, unique in the dataset; sets with masks add ``masks`` uint8 (n, H, W).
+            ``image_id`` int, unique in the dataset; opened with masks it adds ``masks`` uint8 (n, H, W).
             An image may have no object.
 
         Raises:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy_tasks.data.images.files import Annotation, FileDataset, ObjectAnnotation
+from proxy_tasks.data.images.masks import MaskAnnotation, coco_mask
 from search_spaces import InputError
 
 __all__ = ["COCO"]
@@ -21,11 +22,12 @@ class COCO(FileDataset):
 
     The images of ``instances_train2017.json`` lie in ``train2017/``, ``images/train2017/`` or ``images/``, the first
     that exists. Boxes in the file are ``x, y, width, height``, counted from 0. Labels are positions in ``categories``
-    sorted by id. Crowd regions are marked as ignored. An image's ``image_id`` is its COCO id.
+    sorted by id. Crowd regions are marked as ignored. An image's ``image_id`` is its COCO id. Masks are polygons, runs
+    or compressed runs.
     """
 
     layout = "COCO"
-    crowds = True
+    crowds = has_masks = True
     looks_for = "annotations/instances_*.json"
 
     @classmethod
@@ -49,7 +51,7 @@ class COCO(FileDataset):
         names = [_get(*classes[category], "name", str) for category in labels]
         if not names or len(set(names)) < len(names):
             raise InputError(f"{path}: categories must name each class once, got {names}")
-        objects = _objects(content, str(path), images, labels)
+        objects = _objects(content, str(path), images, labels, self.masks)
         folder = _image_folder(root, path)
         return names, (
             _annotation(image, place, folder, objects[image_id]) for image_id, (image, place) in images.items()
@@ -109,7 +111,7 @@ def _by_id(content: dict[str, Any], key: str, path: str) -> dict[int, tuple[Any,
 
 
 def _objects(
-    content: dict[str, Any], path: str, images: dict[int, Any], labels: dict[int, int]
+    content: dict[str, Any], path: str, images: dict[int, Any], labels: dict[int, int], masks: bool
 ) -> dict[int, list[ObjectAnnotation]]:
     """The objects of each image, by image id."""
     objects: dict[int, list[ObjectAnnotation]] = defaultdict(list)
@@ -131,9 +133,22 @@ def _objects(
         if area is not None and (type(area) not in (int, float) or not 0 <= area < LIMIT):
             raise InputError(f"{place}.area must be a finite number that is not negative, got {area!r:.80}")
         corners = (x, y, x + width, y + height)
+        mask = _mask(item, place) if masks else None
         place = f"{place}.bbox {box}"
-        objects[image_id].append(ObjectAnnotation(corners, labels[category], bool(crowd), place, area))
+        objects[image_id].append(ObjectAnnotation(corners, labels[category], bool(crowd), place, area, mask))
     return objects
+
+
+def _mask(item: dict[str, Any], place: str) -> MaskAnnotation:
+    if "segmentation" not in item:
+        raise InputError(f"{place} has no key 'segmentation', from which its mask would be read")
+    mask = coco_mask(item["segmentation"])
+    if mask is None:
+        raise InputError(
+            f"{place}.segmentation must be a list of polygons, or an object with size and counts, "
+            f"got {item['segmentation']!r:.80}"
+        )
+    return mask
 
 
 def _annotation(image: Any, place: str, folder: Path, objects: Sequence[ObjectAnnotation]) -> Annotation:

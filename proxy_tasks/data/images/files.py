@@ -18,6 +18,7 @@ from torch import Tensor
 
 from proxy_tasks.data.decoding import MODES, decode_image, read_header
 from proxy_tasks.data.images.base import DetectionDataset, Target, check_subset
+from proxy_tasks.data.images.masks import MaskAnnotation
 from search_spaces import InputError
 
 __all__ = ["Annotation", "FileDataset", "ObjectAnnotation"]
@@ -35,6 +36,7 @@ class ObjectAnnotation:
         ignore: evaluation must ignore it (crowd, difficult), and so must training.
         place: file, number and the box as it is written there; messages begin with it.
         area: pixels, of the object's outline where the layout knows it; None is that of its box.
+        mask: unchecked, of a dataset that was opened with masks.
     """
 
     box: tuple[float, float, float, float]
@@ -42,6 +44,7 @@ class ObjectAnnotation:
     ignore: bool
     place: str
     area: float | None = None
+    mask: MaskAnnotation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class _Record:
     labels: np.ndarray  # int64 (n,)
     ignore: np.ndarray  # int64 (n,)
     area: np.ndarray  # float32 (n,), pixels
+    masks: Sequence[MaskAnnotation]  # n of them where masks were asked for
 
 
 class FileDataset(DetectionDataset):
@@ -82,7 +86,9 @@ class FileDataset(DetectionDataset):
         root: the folder.
         subset: ``"train"`` or ``"test"``.
         skip_bad_boxes: drop boxes outside their image or of no area, with one warning, instead of refusing the data. A
-            box that reaches over the border by no more than one pixel is clipped and is never bad.
+            box that reaches over the border by no more than one pixel is clipped and is never bad. Objects with a bad
+            mask are dropped likewise.
+        masks: read masks too: they are checked now and decoded with each image. Without it nothing is read of them.
 
     Raises:
         InputError: anything wrong with the annotations or the images' headers, with the file and the place in it.
@@ -92,9 +98,13 @@ class FileDataset(DetectionDataset):
     """The files by which the layout is recognised, in words, for messages."""
     crowds = False
     """Whether an object to be ignored is a region of many (COCO's crowds), not a single one (VOC's difficult)."""
+    has_masks = False
+    """Whether `read` gives every object its mask where `masks` is set."""
 
-    def __init__(self, root: str | Path, subset: str = "train", skip_bad_boxes: bool = False):
-        self.root, self.subset = str(root), check_subset(subset)
+    def __init__(self, root: str | Path, subset: str = "train", skip_bad_boxes: bool = False, masks: bool = False):
+        self.root, self.subset, self.masks = str(root), check_subset(subset), masks
+        if masks and not self.has_masks:
+            raise InputError(f"{root}: masks are not read from the layout {self.layout}; COCO and Cityscapes have them")
         classes, annotations = self.read(Path(root), subset)
         self.classes = tuple(classes)
         bad: list[str] = []
@@ -104,7 +114,8 @@ class FileDataset(DetectionDataset):
         if not self.box_count:
             raise InputError(f"{root}: its {subset} set has {len(self)} images and not one box; it needs at least one")
         if bad:
-            warnings.warn(f"{root}: dropped {len(bad)} bad boxes; the first: {bad[0]}", stacklevel=2)
+            what = "boxes or masks" if masks else "boxes"
+            warnings.warn(f"{root}: dropped {len(bad)} bad {what}; the first: {bad[0]}", stacklevel=2)
         self.fingerprint = self._digest()
 
     @classmethod
@@ -134,7 +145,15 @@ class FileDataset(DetectionDataset):
             "area": torch.tensor(record.area),
             "image_id": record.image_id,
         }
+        if self.masks:
+            target["masks"] = torch.from_numpy(self.decode_masks(record.masks, record.size))
         return decode_image(record.path, record.size), target
+
+    def decode_masks(self, masks: Sequence[MaskAnnotation], size: tuple[int, int]) -> np.ndarray:
+        """The masks of one image of this width and height, uint8 (n, H, W)."""
+        width, height = size
+        decoded = [mask.decode(size) for mask in masks]
+        return np.stack(decoded) if decoded else np.zeros((0, height, width), np.uint8)
 
     def describe(self) -> str:
         """Layout and counts: ``Pascal VOC, 364 images, 3 classes, 4888 boxes``."""
@@ -148,6 +167,8 @@ class FileDataset(DetectionDataset):
             digest.update(json.dumps(head).encode())
             for array in (record.boxes, record.labels, record.ignore):
                 digest.update(array.tobytes())
+            for mask in record.masks:
+                digest.update(mask.content())
         return digest.hexdigest()
 
 
@@ -157,13 +178,14 @@ def _check(annotation: Annotation, skip_bad_boxes: bool, bad: list[str]) -> _Rec
     kept, boxes = [], []
     for thing in annotation.objects:
         box, fault = _clip(thing.box, size)
+        rule = "a box must lie in its image and have an area, mend it or drop all such boxes with --skip-bad-boxes"
+        if not fault and thing.mask is not None and (fault := thing.mask.fault(size)):
+            fault = f": its mask {fault}"
+            rule = "mend it, or drop all objects with bad masks with --skip-bad-boxes"
         if fault and not skip_bad_boxes:
-            raise InputError(
-                f"{thing.place} {fault}; a box must lie in its image and have an area, mend it or drop all such boxes "
-                "with --skip-bad-boxes"
-            )
+            raise InputError(f"{thing.place}{'' if fault[0] == ':' else ' '}{fault}; {rule}")
         if fault:
-            bad.append(f"{thing.place} {fault}")
+            bad.append(f"{thing.place}{'' if fault[0] == ':' else ' '}{fault}")
         else:
             kept.append(thing)
             boxes.append(box)
@@ -180,6 +202,7 @@ def _check(annotation: Annotation, skip_bad_boxes: bool, bad: list[str]) -> _Rec
         np.array(
             [own if thing.area is None else thing.area for thing, own in zip(kept, areas, strict=True)], np.float32
         ),
+        [thing.mask for thing in kept if thing.mask is not None],
     )
 
 
