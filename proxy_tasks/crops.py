@@ -49,7 +49,7 @@ def crop_image(
     found = {name: boxes.float() if name == "boxes" else target[name] for name in OBJECTS}
     if masks:
         found[MASKS] = F.crop(F.resize(Mask(target[MASKS]), size), top, left, crop, crop).as_subclass(Tensor)
-        seen = seen & found[MASKS].flatten(1).any(dim=1)
+        seen &= (found[MASKS] > 0).flatten(1).any(dim=1)
     return image, {name: value[seen] for name, value in found.items()}
 
 

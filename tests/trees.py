@@ -190,3 +190,27 @@ def write_cityscapes(root, n=4, n_test=2, size=(96, 64), seed=0):
             Image.fromarray(labels).save(fine / f"{snippet}_000019_gtFine_labelIds.png")
             Image.fromarray(image).save(fine / f"{snippet}_000019_gtFine_color.png")
     return root
+
+
+def write_instances(root, n=6, n_test=2, size=(96, 64), seed=0):
+    """Writes ``n`` training and ``n_test`` validation images in Cityscapes layout with instances; the last has none.
+
+    Objects are rectangles, of which later ones hide parts of earlier ones: persons, riders and cars, and in the first
+    training image a group of cars on the left edge. Returns ``root``.
+    """
+    root, rng = Path(root), np.random.default_rng(seed)
+    for subset, count in (("train", n), ("val", n_test)):
+        still, fine = root / "leftImg8bit" / subset / "ulm", root / "gtFine" / subset / "ulm"
+        still.mkdir(parents=True, exist_ok=True)
+        fine.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            image, objects = draw(rng, *size, CLASSES, 1 < count == number + 1)
+            ids = np.full(size[::-1], 7, np.uint16)  # a road
+            if (subset, number) == ("train", 0):
+                ids[10:20, :3] = 26
+            for instance, (label, x1, y1, x2, y2) in enumerate(objects):
+                ids[y1:y2, x1:x2] = 1000 * (24 + label) + instance
+            name = f"ulm_{number:06d}_000019"
+            Image.fromarray(image).save(still / f"{name}_leftImg8bit.png")
+            Image.fromarray(ids).save(fine / f"{name}_gtFine_instanceIds.png")
+    return root

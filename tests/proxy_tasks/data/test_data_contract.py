@@ -6,14 +6,15 @@ import shutil
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from trees import CLASSES, write_coco, write_voc
+from trees import CLASSES, write_coco, write_instances, write_voc
 
 from proxy_tasks.data import DATASETS, SUBSETS, Shapes, open_dataset, register
 from proxy_tasks.data.images.voc import PascalVOC
 from search_spaces import InputError
 
 TREES = {"voc": write_voc, "coco": write_coco}
-READERS = (*TREES, "shapes")
+EVERY_TREE = {**TREES, "cityscapes": write_instances}
+READERS = (*EVERY_TREE, "shapes")
 BOX = {
     "voc": ("Annotations/a000.xml", r"<xmax>(\d+)</xmax>", "<xmax>90</xmax>"),
     "coco": ("annotations/instances_train2017.json", r'"bbox": \[\s*\d+', '"bbox": [1'),
@@ -29,13 +30,13 @@ def opened(tmp_path):
     def make(name, subset="train"):
         if name == "shapes":
             return Shapes(count=8, size=64, subset=subset)
-        return open_dataset(TREES[name](tmp_path / name), subset)
+        return open_dataset(EVERY_TREE[name](tmp_path / name), subset)
 
     return make
 
 
 def test_every_registered_layout_has_a_tree_here():
-    assert set(DATASETS.names()) == set(TREES)
+    assert set(DATASETS.names()) == set(EVERY_TREE)
 
 
 @pytest.mark.parametrize("subset", SUBSETS)
