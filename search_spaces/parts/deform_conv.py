@@ -56,7 +56,7 @@ def deform_conv2d(
         rows, shares = _corners(offsets, masks, groups, k, (height, width), padding, dilation)
         table = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).reshape(-1, channels // groups)
         columns = F.embedding_bag(rows, table, mode="sum", per_sample_weights=shares)
-        outputs.append(F.linear(columns.view(len(images), out_height, out_width, -1), matrix, bias))
+        outputs.append(F.linear(columns.view(len(images), out_height, out_width, matrix.shape[1]), matrix, bias))
     return torch.cat(outputs).permute(0, 3, 1, 2)
 
 

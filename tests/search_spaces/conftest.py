@@ -39,6 +39,13 @@ def previous():
 
 
 @pytest.fixture
+def rois():
+    """What a mask branch of 6 channels takes: two RoIs of the pyramid and of the semantic features."""
+    rng = torch.Generator().manual_seed(3)
+    return {name: torch.randn(2, 6, 14, 14, generator=rng) for name in ("pyramid", "semantic")}
+
+
+@pytest.fixture
 def locations():
     return LOCATIONS
 

@@ -30,7 +30,7 @@ def drawn(name, seed):
 
 
 @pytest.fixture
-def network(name, sizes, features, previous, locations):
+def network(name, sizes, features, previous, locations, rois):
     """Of the space ``name``: its builder's sizes, its inputs, the shapes of its outputs, what it holds but skips."""
     if name.startswith("video_cell"):
         widths = {"in_channels": sizes["in_channels"], "width": 4}
@@ -38,6 +38,10 @@ def network(name, sizes, features, previous, locations):
     if name == "arch2":
         widths = {"in_channels": sizes["in_channels"], "num_classes": 3, "width": 4}
         return Network(widths, (features,), {"dec": (4, 12, 20), "logits": (3, 12, 20)}, lambda m: {"C2"})
+    if name.startswith("mask_head"):
+        count = 1 if name == "mask_head_single" else 3
+        masks = {f"mask{stage}": (3, 28, 28) for stage in range(1, count + 1)}
+        return Network({"in_channels": 6, "num_classes": 3, "width": 8}, (rois,), masks, lambda m: ())
     shapes = {"cls_logits": (locations, 3), "bbox_regression": (locations, 4), "bbox_ctrness": (locations, 1)}
     if name == "fpn_retinanet":  # nine anchors at a location
         shapes = {"cls_logits": (9 * locations, 3), "bbox_regression": (9 * locations, 4)}

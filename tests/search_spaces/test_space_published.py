@@ -18,6 +18,12 @@ SPACES = {
     "fpn_like": "fcos_decoder",
     "fpn_like_fpn": "fcos_fpn",
     "fpn_like_head": "fcos_head",
+    "htc": "mask_head",
+    "htca_if": "mask_head",
+    "htca_c": "mask_head",
+    "htca_d": "mask_head",
+    "mask_rcnn": "mask_head_single",
+    "centermask": "mask_head_single",
 }
 
 
@@ -40,7 +46,7 @@ def test_published_head():
 def test_unknown_name():
     with pytest.raises(
         InputError,
-        match=re.escape("'nas_fco'; known: arch2, deform_fpn_fcos, fpn_fcos, fpn_like, fpn_like_fpn, fpn_like_head, "),
+        match=re.escape("'nas_fco'; known: arch2, centermask, deform_fpn_fcos, fpn_fcos, fpn_like, fpn_like_fpn, "),
     ):
         published.load("nas_fco")
 
