@@ -2,10 +2,11 @@
 
     python benchmarks/htca_counts.py
 
-counts on the meta device with 80 classes and a semantic branch of 183 classes, those of COCO-stuff: parameters that are
-trained (a ResNet's frozen batch norm, stem and first stage are not), and multiply-accumulates of one image with 1000 RoIs
-in every box stage and 100 in every mask stage (`proxy_tasks.masks.costs`). Published "FLOPs" are multiply-accumulates
-too; their RoIs are not stated, nor, but for 896x896 in one caption, their images. EfficientDet-D3 needs the extra `masks`.
+counts on the meta device with 80 classes and a semantic branch of 183 classes, those of COCO-stuff: all parameters and
+those that are trained (a ResNet's frozen batch norm, stem and first stage are not), and multiply-accumulates of one
+image with 1000 RoIs in every box stage and 100 in every mask stage (`proxy_tasks.masks.costs`). Published "FLOPs" are
+multiply-accumulates too; their RoIs are not stated, nor, but for 896x896 in one caption, their images. EfficientDet-D3
+needs the extra `masks`.
 """
 
 import torch

@@ -1,7 +1,8 @@
 """Families: each kind of dense perception that the toolkit searches for, declared once.
 
 A family has a folder of its own in every room, called as its proxy task is. What the front door must know of it beyond
-that stands in one `Family` in its wing of this room (`experiments.fcos`, `experiments.video`, `experiments.masks`), and here in one line.
+that stands in one `Family` in its wing of this room (`experiments.fcos`, `experiments.video`, `experiments.masks`), and
+here in one line.
 Everything heavy is named as ``"module:attribute"`` and imported when it is used: reading a declaration loads no torch.
 """
 

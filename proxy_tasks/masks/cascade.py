@@ -1,8 +1,8 @@
 """The heads of a Hybrid Task Cascade: box stages, mask stages and the semantic branch, interleaved.
 
-Notation, that of the thesis' algorithm 1: X'' the pyramid's maps, S' the semantic features, P RoIAlign, b_t the boxes of
-stage t (b_{-1} the proposals), m_t its masks. A cascade has three stages; Mask R-CNN is one of a single stage, without
-a semantic branch, with a regression a class, and with masks learned on the proposals themselves.
+Notation, that of the thesis' algorithm 1: X'' the pyramid's maps, S' the semantic features, P RoIAlign, b_t the boxes
+of stage t (b_{-1} the proposals), m_t its masks. A cascade has three stages; Mask R-CNN is one of a single stage,
+without a semantic branch, with a regression a class, and with masks learned on the proposals themselves.
 
 Source: R. Manzanedo, "Hybrid Task Cascade with Attention", 2022, algorithm 1 and eq. 5.2; Chen et al., CVPR 2019.
 """
@@ -74,7 +74,7 @@ class CascadeHeads(nn.Module):
 
         Returns:
             for each image ``boxes`` (d, 4) pixels of the resized image, ``labels`` from 0, ``scores``, ``masks``
-            (d, 1, 28, 28) from 0 to 1 within the box; and the terms of the loss, weighted, so that their sum is eq. 5.2.
+            (d, 1, 28, 28) from 0 to 1 within the box; and the weighted terms of the loss, whose sum is eq. 5.2.
         """
         maps = dict(features)
         logits = None
@@ -181,7 +181,7 @@ def mask_loss(logits: Tensor, positive: Sequence[Samples], truths: Sequence[Trut
 def _labels(
     logits: Tensor, targets: Sequence[Mapping[str, Tensor]], truths: Sequence[Truth], sizes: Sequence[tuple[int, int]]
 ) -> Tensor:
-    """The label maps of all images (B, H, W): their own where targets have ``semantic``, else those of the instances."""
+    """The label maps of all images (B, H, W): ``semantic`` where a target has it, else that of the instances."""
     padded = (8 * logits.shape[-2], 8 * logits.shape[-1])
     maps = [
         given_labels(target["semantic"], padded) if "semantic" in target else semantic_labels(truth, size, padded)

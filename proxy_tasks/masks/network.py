@@ -1,9 +1,9 @@
 """The whole network around a mask head: torchvision's `GeneralizedRCNN`, or EfficientDet-D3 with masks.
 
 It takes and gives torchvision's lists of dicts; labels count from 0, as everywhere in this project. A target has
-``boxes`` float (n, 4) pixels, ``labels`` int64 (n,), ``masks`` uint8 (n, H, W); it may have ``iscrowd`` (n,), 1 for what
-is neither to be found nor background, and ``semantic`` (H, W), a label map of its own for the semantic branch, 255 where
-it says nothing. Detections have ``boxes``, ``labels``, ``scores`` and ``masks``, float (d, 1, H, W) from 0 to 1.
+``boxes`` float (n, 4) pixels, ``labels`` int64 (n,), ``masks`` uint8 (n, H, W); it may have ``iscrowd`` (n,), 1 for
+what is neither to be found nor background, and ``semantic`` (H, W), a label map of its own for the semantic branch, 255
+where it says nothing. Detections have ``boxes``, ``labels``, ``scores`` and ``masks``, float (d, 1, H, W) from 0 to 1.
 """
 
 from typing import Any
@@ -101,8 +101,8 @@ def build_mask_network(
         architecture: a point of `mask_head` or of `mask_head_single`.
         backbone: ``efficientdet_d3``, with its BiFPN; or any of `make_backbone`, with torchvision's FPN.
         backbone_weights: ``default``, ``none`` or a file; by default those of COCO for ``efficientdet_d3``, else none.
-        frozen: whether pretrained parts keep their weights: ``efficientdet_d3`` all of them, others see `make_backbone`.
-            By default so where there are weights.
+        frozen: whether pretrained parts keep their weights: ``efficientdet_d3`` all of them, others see
+            `make_backbone`. By default so where there are weights.
         num_classes: foreground classes; labels count from 0.
         width: channels of the pyramid and of the mask stages; the box stages' layers have four times as many.
         min_size: pixels, the short side to which images are resized.

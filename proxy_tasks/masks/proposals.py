@@ -53,9 +53,7 @@ class Proposals(RegionProposalNetwork):
         """The two terms; torchvision's would be 0 / 0 where no anchor has a loss."""
         if not any(bool((one >= 0).any()) for one in labels):
             return objectness.sum() * 0, pred_bbox_deltas.sum() * 0
-        terms: tuple[Tensor, Tensor] = super().compute_loss(
-            objectness, pred_bbox_deltas, labels, regression_targets
-        )
+        terms: tuple[Tensor, Tensor] = super().compute_loss(objectness, pred_bbox_deltas, labels, regression_targets)
         return terms
 
 

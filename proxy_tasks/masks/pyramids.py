@@ -49,8 +49,8 @@ class FPNPyramid(nn.Module):
 class BiFPNPyramid(nn.Module):
     """EfficientDet-D3's backbone and BiFPN, and the channel mapper that brings P2 … P5 to one width.
 
-    The mapper is a 3×3 convolution a level, without norm or activation, and one of stride 2 from P5 to P6: the published
-    count of parameters has them; the text states neither.
+    The mapper is a 3×3 convolution a level, without norm or activation, and one of stride 2 from P5 to P6: the
+    published count of parameters has them; the text states neither.
 
     Args:
         weights: see `efficientdet`.

@@ -19,7 +19,7 @@ ROUNDING = 1e-6  # a side of exactly 224 pixels belongs to level 4 however its l
 Sizes = Sequence[tuple[int, int]]
 """Height and width of every image, without its padding."""
 LevelRule = Callable[[Sequence[Tensor], Sizes, int, int], Tensor]
-"""``rule(boxes, sizes, first, last)``: int64 levels from ``first`` to ``last`` of all images' boxes, one after another."""
+"""``rule(boxes, sizes, first, last)``: int64 levels from ``first`` to ``last`` of the boxes, image after image."""
 
 
 def fpn_levels(boxes: Sequence[Tensor], sizes: Sizes, first: int, last: int) -> Tensor:
@@ -30,7 +30,7 @@ def fpn_levels(boxes: Sequence[Tensor], sizes: Sizes, first: int, last: int) -> 
 
 
 def area_levels(boxes: Sequence[Tensor], sizes: Sizes, first: int, last: int) -> Tensor:
-    """k = ceil(k_max − log2(A_image / A_RoI)), areas in pixels (thesis eq. 2.11; CenterMask, eq. 1), clamped likewise."""
+    """k = ceil(k_max − log2(A_image / A_RoI)), areas in pixels (thesis eq. 2.11; CenterMask eq. 1), clamped too."""
     share = torch.cat([box_area(one) / (height * width) for one, (height, width) in zip(boxes, sizes, strict=True)])
     return torch.ceil(last + torch.log2(share)).clamp(first, last).long()
 

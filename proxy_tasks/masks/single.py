@@ -1,8 +1,8 @@
 """EfficientDet-D3 with masks: the detector's own boxes are the RoIs of a mask head on P3 … P5.
 
-Mask R-CNN and CenterMask as the thesis has them on EfficientDet-D3: the whole detector with its weights, and a mask head
-of one stage. With pretrained weights the detector is frozen and the mask head alone learns (thesis 5.1: the loss is that
-of the masks, "on RoIs matched to the ground truth"); without, or asked to, both learn, by the detector's own loss too.
+Mask R-CNN and CenterMask as the thesis has them on EfficientDet-D3: the whole detector with its weights, and a mask
+head of one stage. With pretrained weights the detector is frozen and the mask head alone learns, by the masks' loss on
+RoIs that match an object (thesis 5.1); without, or asked to, both learn, by the detector's own loss too.
 
 Notation: B images; A anchors of an image on P3 … P7; K classes. effdet's boxes are (y1, x1, y2, x2), its labels count
 from 1.

@@ -1,7 +1,7 @@
 """What is to be found in an image, and which RoIs answer for it.
 
-Notation: n objects and c crowds in an image of H×W pixels; m RoIs. Labels count from 0 in targets and from 1 here, where
-0 is background and −1 what has no loss.
+Notation: n objects and c crowds in an image of H×W pixels; m RoIs. Labels count from 0 in targets and from 1 here,
+where 0 is background and −1 what has no loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,9 +102,7 @@ class Samples:
     def positive(self) -> "Samples":
         """Those that answer for an object."""
         kept = self.labels > 0
-        return Samples(
-            self.boxes[kept], self.labels[kept], self.matched[kept], self.targets[kept], self.given[kept]
-        )
+        return Samples(self.boxes[kept], self.labels[kept], self.matched[kept], self.targets[kept], self.given[kept])
 
 
 def sample(
@@ -121,19 +119,19 @@ def sample(
     drawn = []
     for one, positive, negative in zip(whole, *sampler([one.labels for one in whole]), strict=True):
         kept = torch.where(positive.bool() | negative.bool())[0]
-        drawn.append(
-            Samples(one.boxes[kept], one.labels[kept], one.matched[kept], one.targets[kept], one.given[kept])
-        )
+        drawn.append(Samples(one.boxes[kept], one.labels[kept], one.matched[kept], one.targets[kept], one.given[kept]))
     return drawn
 
 
-def check_targets(targets: Sequence[Mapping[str, Tensor]], images: Sequence[Tensor], num_classes: int) -> None:
+def check_targets(targets: Sequence[Mapping[str, Tensor]] | None, images: Sequence[Tensor], num_classes: int) -> None:
     """Checks what a network is to learn from.
 
     Raises:
-        InputError: a target without masks, masks of another size or number than the image's objects, a label beyond the
-            classes, or a box without an area.
+        InputError: no targets or not one an image, one without masks, masks of another size or number than the image's
+            objects, a label beyond the classes, or a box without an area.
     """
+    if targets is None or len(targets) != len(images):
+        raise InputError(f"a network in training mode needs a target for each of {len(images)} images")
     for number, (target, image) in enumerate(zip(targets, images, strict=True)):
         place = f"target {number}"
         for name in ("boxes", "labels", "masks"):

@@ -32,7 +32,8 @@ def both():
     state = theirs.state_dict()
     # their maps of masks count background, which nothing reads
     values = {
-        name: state[theirs_of(name)][1:] if ".predict." in name else state[theirs_of(name)] for name in ours.state_dict()
+        name: state[theirs_of(name)][1:] if ".predict." in name else state[theirs_of(name)]
+        for name in ours.state_dict()
     }
     ours.load_state_dict(values)
     assert len(values) == len(state)
