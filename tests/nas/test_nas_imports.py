@@ -135,7 +135,7 @@ def test_every_module_imports_alone():
 LIGHT = [
     "nas", "nas.cli.search", "nas.cli.export", "controllers", "search_spaces",
     "experiments.families", "experiments.fcos", "experiments.video", "search_spaces.fcos.choices",
-    "search_spaces.video.choices",
+    "search_spaces.video.choices", "experiments.masks", "search_spaces.masks.choices",
 ]  # fmt: skip
 
 
