@@ -111,7 +111,7 @@ class CascadeHeads(nn.Module):
         truths: Sequence[Truth],
     ) -> dict[str, Tensor]:
         """The losses of all stages; box stage t, then mask stage t on the boxes b_t of it, then the next."""
-        losses = {}
+        losses: dict[str, Tensor] = {}
         for t, stage in enumerate(self.boxes):
             assert isinstance(stage, BoxStage)
             threshold, weight = IOU_THRESHOLDS[t], STAGE_WEIGHTS[t]

@@ -80,6 +80,7 @@ class BiFPNPyramid(nn.Module):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
         self.out_channels = width
+        self.train()  # a module begins in training mode, what is frozen must not
 
     def train(self, mode: bool = True) -> "BiFPNPyramid":
         """As of any module, but what is frozen stays in evaluation mode."""

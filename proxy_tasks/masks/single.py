@@ -50,6 +50,8 @@ class MaskedEfficientDet(nn.Module):
         InputError: as `efficientdet`.
     """
 
+    network: Any  # effdet has no types
+
     def __init__(
         self,
         branch: MaskBranch,
@@ -68,6 +70,7 @@ class MaskedEfficientDet(nn.Module):
         self.masks, self.transform, self.num_classes = branch, transform, num_classes
         self.pool = RoIPool(ROI_LEVELS, MASK_SIZE, branch.levels)
         self.sampler = BalancedPositiveNegativeSampler(POSITIVE, 1.0)
+        self.train()  # a module begins in training mode, what is frozen must not
 
     def train(self, mode: bool = True) -> "MaskedEfficientDet":
         """As of any module, but what is frozen stays in evaluation mode."""
