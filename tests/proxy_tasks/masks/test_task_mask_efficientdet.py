@@ -78,13 +78,13 @@ def test_the_ids_in_use_are_cocos():
 
 def test_weights_of_90_ids_serve_80_classes_and_other_classes_get_new_ones(tmp_path):
     whole, _ = efficientdet.efficientdet("none", COCO_IDS)
-    file = tmp_path / "weights.pt"
-    torch.save(whole.state_dict(), file)
+    file, state = tmp_path / "weights.pt", whole.state_dict()
+    torch.save(state, file)
     eighty, fitting = efficientdet.efficientdet(str(file), 80)
     assert fitting
     categories = [int(number) for number in COCO_CATEGORIES.split()]
     for name, value in eighty.state_dict().items():
-        expected = whole.state_dict()[name]
+        expected = state[name]
         if name.startswith(PREDICTOR):
             rows = [anchor * COCO_IDS + category - 1 for anchor in range(9) for category in categories]
             expected = expected[rows]
@@ -92,9 +92,8 @@ def test_weights_of_90_ids_serve_80_classes_and_other_classes_get_new_ones(tmp_p
     three, fitting = efficientdet.efficientdet(str(file), 3)
     assert not fitting
     name = "fpn.cell.0.fnode.0.after_combine.conv.conv_pw.weight"
-    assert torch.equal(three.state_dict()[name], whole.state_dict()[name])
+    assert torch.equal(three.state_dict()[name], state[name])
 
-    state = whole.state_dict()
     with pytest.raises(InputError, match=rf"weights.pt: the weights of '{name}' are missing; they are not of effic"):
         efficientdet._load(three, {key: value for key, value in state.items() if key != name}, str(file), 3)
     with pytest.raises(
