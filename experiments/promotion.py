@@ -30,8 +30,9 @@ class JobOptions:
         data: the dataset's folder; None is the built-in one.
         device: a torch device.
         seed: draws the initial weights, the order of the training images and their augmentation.
+        hours: each training ends after so many at the latest, and is measured as it then stands.
         iterations: steps instead of the recipe's ``epochs``; a video recipe's ``cell_epochs`` come before them.
-        workers: processes that decode images beside the training.
+        loaders: processes that decode images beside each that trains.
         backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
         static: weights of a trained static network.
         pictures: for how many of the test frames the predictions are drawn.
@@ -43,7 +44,8 @@ class JobOptions:
     device: str = "cpu"
     seed: int = 0
     iterations: int | None = None
-    workers: int = 0
+    hours: float | None = None
+    loaders: int = 0
     backbone_weights: str = "default"
     static: str | None = None
     pictures: int = 0

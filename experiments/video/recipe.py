@@ -25,6 +25,9 @@ class _Images:
             labels with void.
         crop_width: the width of a training image in pixels.
         batch_size: the number of images, or sequences, in a step.
+        validate_every: steps between two measurements on a tenth of the training frames, which is then held out as
+            meta-val is in a search; the weights with the highest mIoU there are the result. 0: nothing is held out,
+            the last weights are the result.
     """
 
     scale: float = 1.0
@@ -34,9 +37,10 @@ class _Images:
     crop_height: int = 600
     crop_width: int = 600
     batch_size: int = 32
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
-        require(self, ("scale", "scale_min", "scale_max", "batch_size"))
+        require(self, ("scale", "scale_min", "scale_max", "batch_size"), ("validate_every",))
         for name in ("crop_height", "crop_width"):
             if getattr(self, name) < 32:
                 raise InputError(f"setting {name!r} must be at least 32 pixels, got {getattr(self, name)}")

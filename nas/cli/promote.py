@@ -39,7 +39,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps instead of the recipe's epochs",
     )
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that decode images (default: 0)")
+    parser.add_argument("--hours", type=float, metavar="H", help="end each training after so many hours at the latest")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that train, on Ray Train (default: 0)",
+    )
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="a Ray cluster to join (default: this machine)")
+    parser.add_argument(
+        "--loaders", type=int, default=0, metavar="N", help="processes that decode images beside each (default: 0)"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where (default: auto)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order, augmentation (default: 0)")
     parser.add_argument("--backbone", metavar="NAME", help="the recipe's setting of this name: the encoder")
@@ -64,10 +75,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: Sequence[str] | None) -> None:
     given = _parser().parse_args(arguments)
-    for name, least in (("top", 1), ("iterations", 1), ("workers", 0), ("seed", 0), ("pictures", 0)):
+    for name, least in (("top", 1), ("iterations", 1), ("workers", 0), ("loaders", 0), ("seed", 0), ("pictures", 0)):
         value = getattr(given, name)
         if value is not None and not least <= value < 2**63:
             raise InputError(f"--{name} must be a whole number of at least {least} and below 2^63, got {value}")
+    if given.hours is not None and not 0 < given.hours < float("inf"):
+        raise InputError(f"--hours must be a number above 0, got {given.hours}")
     changes = dict(read_pair("--set", text) for text in given.set)
     changes |= {name: getattr(given, name) for name in ("backbone", "width") if getattr(given, name) is not None}
 
@@ -82,13 +95,27 @@ def _run(arguments: Sequence[str] | None) -> None:
         device=find_device(given.device),
         seed=given.seed,
         iterations=given.iterations,
-        workers=given.workers,
+        hours=given.hours,
+        loaders=given.loaders,
         backbone_weights=given.backbone_weights,
         static=given.static,
         pictures=given.pictures,
         skip_bad_boxes=given.skip_bad_boxes,
     )
-    promote(given.what, given.recipe, options, changes=changes, top=given.top, out=given.out, resume=given.resume)
+    if given.ray_address and not given.workers:
+        raise InputError("--ray-address needs --workers: with --workers 0 this process trains")
+    promote(
+        given.what,
+        given.recipe,
+        options,
+        changes=changes,
+        top=given.top,
+        out=given.out,
+        resume=given.resume,
+        workers=given.workers,
+        ray_address=given.ray_address,
+        imports=given.imports.split(",") if given.imports else (),
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from test_experiments_static_training import slow_cross_entropy
 from video_parts import build, cell, noise, video_recipe
 
+from experiments.training import step
 from experiments.video.cell_training import VideoTraining
 from proxy_tasks.images import normalise
 
@@ -30,7 +31,7 @@ def changed(module, before):
 def run(training, steps):
     batches = training.batches(0)
     for number in range(steps):
-        training.step(number, next(batches))
+        step(training, number, next(batches))
 
 
 def test_the_cell_learns_alone_and_then_both():
@@ -42,7 +43,7 @@ def test_the_cell_learns_alone_and_then_both():
     assert any(name.endswith("weight") for name in changed(training.network.cell, own))
 
     batches = training.batches(2)
-    training.step(2, next(batches))
+    step(training, 2, next(batches))
     moved = changed(training.network.static, static)
     assert {
         "body.0.0.weight",
@@ -58,7 +59,7 @@ def test_the_loss_is_that_of_frame_after_frame():
     network = copy.deepcopy(training.network)
     network.static.eval()
     network.cell.train()
-    loss = training.step(0, batch).item()
+    loss = step(training, 0, batch).item()
 
     frames = [normalise(images[:, t]) for t in range(3)]
     _, state = network.first(frames[0])
@@ -78,7 +79,7 @@ def learns(parameter):
 def largest_moves(training, number, batch):
     """By how much the largest change of a weight of the cell, and of the static network by its gradient."""
     network, twin = training.network, copy.deepcopy(training.network)
-    training.step(number, batch)
+    step(training, number, batch)
     moves = [
         (new - old).abs().max() for new, old in zip(network.cell.parameters(), twin.cell.parameters(), strict=True)
     ]
@@ -93,7 +94,7 @@ def test_the_rates_of_each_phase():
     move, ratios = largest_moves(training, 0, first)
     assert move == pytest.approx(8e-3, rel=1e-3)  # Adam's first step moves a weight by its rate
     assert ratios == []
-    training.step(1, second)
+    step(training, 1, second)
     assert training.adam.param_groups[0]["lr"] == 8e-3
     training = started(cell_epochs=0, momentum=0.5)
     move, ratios = largest_moves(training, 0, first)
@@ -101,7 +102,7 @@ def test_the_rates_of_each_phase():
     assert len(ratios) > 50
     assert ratios == pytest.approx([5e-4] * len(ratios), rel=0.1)  # of float32 weights
     assert training.sgd.param_groups[0]["momentum"] == 0.5
-    training.step(1, third)
+    step(training, 1, third)
     assert training.adam.param_groups[0]["lr"] == 4e-3
 
 
@@ -125,7 +126,7 @@ def test_a_training_goes_on_from_its_state_bit_by_bit(stop):
     late = started()
     late.load_state_dict(state)
     for number, batch in enumerate(late.batches(stop), start=stop):
-        late.step(number, batch)
+        step(late, number, batch)
     assert changed(late.network, snapshot(calm.network)) == set()
 
 
