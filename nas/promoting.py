@@ -85,7 +85,7 @@ def promote(
             references=references,
         )
     with Display() as display, _ends_told(folder), ExitStack() as locks:
-        data = _check(how.how, options, folder, display)
+        data = _check(how, options, folder, display)
         plain, left = how.as_published and _is_plain(options), None
         if run is not None:
             locks.enter_context(lock_run(run.path))
@@ -154,9 +154,9 @@ def _is_plain(options: JobOptions) -> bool:
     )
 
 
-def _check(kind: RecipeKind, options: JobOptions, folder: Path, display: Display) -> str:
+def _check(recipe: Recipe, options: JobOptions, folder: Path, display: Display) -> str:
     """Refuses bad data, every file of it decoded, and a folder that cannot be written to; gives the fingerprint."""
-    train, test = (kind.opened(options, subset) for subset in ("train", "test"))
+    train, test = (recipe.how.opened(options, subset, recipe.settings) for subset in ("train", "test"))
     for subset, opened in (("train", train), ("test", test)):
         if options.data is not None:
             display.say(f"{subset}: {opened.describe()}")
