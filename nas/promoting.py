@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ from experiments.families import family_of, options_of_others
 from experiments.promotion import Job, JobOptions, RecipeKind, Result, identity
 from experiments.recipes import Recipe
 from nas.building import find_architecture, is_run
-from nas.errors import Interrupted, SearchFailed
-from nas.folders import full_disk_told, make_writable
+from nas.errors import SearchFailed
+from nas.folders import ends_told, make_writable
 from nas.run.directory import lock_run
 from nas.run.reading import Run
 from nas.run.store import RunStore
@@ -84,7 +84,7 @@ def promote(
             skip_bad_boxes=options.skip_bad_boxes or run.settings.skip_bad_boxes,
             references=references,
         )
-    with Display() as display, _ends_told(folder), ExitStack() as locks:
+    with Display() as display, ends_told(folder), ExitStack() as locks:
         data = _check(how, options, folder, display)
         plain, left = how.as_published and _is_plain(options), None
         if run is not None:
@@ -133,17 +133,6 @@ def _refuse_options_of_others(architecture: Architecture, options: JobOptions) -
     for option, owner in options_of_others(own).items():
         if getattr(options, option, None):
             raise InputError(f"--{option} is for the family {owner!r}, but what is trained is of {own.name!r}")
-
-
-@contextmanager
-def _ends_told(folder: Path) -> Iterator[None]:
-    """What ends all trainings before their time, as one sentence that says how to go on."""
-    again = "go on with the same command and --resume"
-    try:
-        with full_disk_told(folder, again):
-            yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted; {again}") from error
 
 
 def _is_plain(options: JobOptions) -> bool:
