@@ -243,10 +243,12 @@ class _Sweep:
 
 
 def _table(rows: Sequence[Row], how: Measurement) -> Table:
-    table = Table(title=f"on the test set, timed on {'; '.join(dict.fromkeys(row['timed_on'] for row in rows))}")
+    table = Table(
+        title=f"means over the test frames, timed on {'; '.join(dict.fromkeys(row['timed_on'] for row in rows))}"
+    )
     names = [*how.settings, "device"]
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("_", " "), justify="right")
     for column in how.columns:
         table.add_column(column.header, justify="right", no_wrap=not column.foldable)
     for row in rows:

@@ -56,9 +56,9 @@ class _Cells(Measurement):
     columns = (
         Column("mIoU", lambda row: f"{100 * row['miou']:.1f}"),
         Column("tIoU", lambda row: f"{100 * row['tiou']:.1f}"),
-        Column("ms a frame", lambda row: f"{row['ms']:.1f}"),
-        Column("first / following", lambda row: f"{row['ms_first']:.1f} / {row['ms_following']:.1f}", foldable=True),
-        Column("GMACs a frame", lambda row: f"{row['macs'] / 1e9:.3f}"),
+        Column("ms", lambda row: f"{row['ms']:.1f}"),
+        Column("first / following", lambda row: f"{row['ms_first']:.1f} / {row['ms_following']:.1f}"),
+        Column("GMACs", lambda row: f"{row['macs'] / 1e9:.3f}"),
     )
     costs = (Axis("ms", "milliseconds a frame"), Axis("macs", "GMACs a frame", 1e9))
     quality = Axis("miou", "mIoU, %", 0.01)

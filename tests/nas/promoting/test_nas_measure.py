@@ -68,7 +68,7 @@ def table(folder):
 
 
 def test_every_combination_is_a_row_a_point_and_a_line(root, cell, home, flags, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("COLUMNS", "80")
     run(promote_command.main, cell, "--measure", "keyframe_interval=1,3,0", "scale=0.5,1", *flags)
     out = capsys.readouterr().out
     found = table(tmp_path / "out")
@@ -81,6 +81,7 @@ def test_every_combination_is_a_row_a_point_and_a_line(root, cell, home, flags, 
         figures, _ = evaluate(network, data, scale, interval, torch.device("cpu"), (), lambda *n: None)
         assert float(row["miou"]) == figures["miou"]
         assert float(row["ms"]) == pytest.approx(12.34)
+    assert "…" not in out
     assert [row[0:3] for row in rows(out)] == [[row["keyframe_interval"], row["scale"], "cpu"] for row in found]
     assert [row[3] for row in rows(out)] == [f"{100 * float(row['miou']):.1f}" for row in found]
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {".lock"}
@@ -233,7 +234,8 @@ def test_files_of_something_else(cell, home, flags, tmp_path, capsys, assert_ref
     with lock_run(tmp_path / "out"):
         assert_refused("is being written by process", *again)
     (tmp_path / "file").write_text("")
-    assert_refused("cannot write to the folder", *again, "--out", tmp_path / "file")
+    elsewhere = [*flags[:-1], tmp_path / "file"]
+    assert_refused(f"cannot write to the folder {tmp_path / 'file'}: ", *again, more=elsewhere)
 
 
 def test_memory_that_runs_out_leaves_the_rows_before(cell, flags, tmp_path, capsys, monkeypatch):
