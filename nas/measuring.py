@@ -273,8 +273,9 @@ def _draw(rows: Sequence[Row], how: Measurement, folder: Path) -> None:
                 marks = [row[how.marks] for row in own]
                 label = f"{how.lines} {line[0]}" + (f", {line[1]}" if several else "")
                 plot.line(axes, label, x, y, {how.marks: marks}, **style(number))
-                for mark, a, b in zip(marks, x, y, strict=True):
-                    axes.annotate(str(mark), (a, b), xytext=(4, 4), textcoords="offset points", fontsize=7)
+                for place, (mark, *at) in enumerate(zip(marks, x, y, strict=True)):
+                    beside = (-9, -9) if place % 2 else (4, 4)  # neighbours on a line may nearly coincide
+                    axes.annotate(str(mark), (at[0], at[1]), beside, textcoords="offset points", fontsize=7)
             axes.set_xlabel(cost.label)
         plot.axes[0].set_ylabel(quality.label)
         legend(plot.axes[-1])
