@@ -130,8 +130,8 @@ class RecipeKind(ABC):
     def open_data(self, path: str | None, subset: str) -> Data:
         """The dataset's ``"train"`` or ``"test"`` images; raises `InputError` where the data are bad."""
 
-    def opened(self, options: JobOptions, subset: str) -> Data:
-        """As `open_data`, of the data that the options name; for a kind whose data other options change."""
+    def opened(self, options: JobOptions, subset: str, recipe: Any) -> Data:
+        """As `open_data`, of the data that the options name; for a kind whose data other settings change."""
         return self.open_data(options.data, subset)
 
     @abstractmethod

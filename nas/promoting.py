@@ -16,8 +16,8 @@ from experiments.job_folder import read_result
 from experiments.promotion import Job, JobOptions, Progress, RecipeKind, Result, identity
 from experiments.recipes import Recipe
 from nas.building import find_architecture, is_run
-from nas.errors import Interrupted, SearchFailed
-from nas.folders import full_disk_told, make_writable
+from nas.errors import SearchFailed
+from nas.folders import ends_told, make_writable
 from nas.run.directory import lock_run
 from nas.run.reading import Run
 from nas.run.store import RunStore
@@ -94,8 +94,8 @@ def promote(
             skip_bad_boxes=options.skip_bad_boxes or run.settings.skip_bad_boxes,
             references=references,
         )
-    with Display() as display, _ends_told(folder), ExitStack() as locks:
-        data = _check(how.how, options, folder, display)
+    with Display() as display, ends_told(folder), ExitStack() as locks:
+        data = _check(how, options, folder, display)
         plain, left = how.as_published and _is_plain(options), None
         if run is not None:
             locks.enter_context(lock_run(run.path))
@@ -147,17 +147,6 @@ def _refuse_options_of_others(architecture: Architecture, options: JobOptions) -
 
 
 @contextmanager
-def _ends_told(folder: Path) -> Iterator[None]:
-    """What ends all trainings before their time, as one sentence that says how to go on."""
-    again = "go on with the same command and --resume"
-    try:
-        with full_disk_told(folder, again):
-            yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted; {again}") from error
-
-
-@contextmanager
 def _workers(workers: int, address: str | None, device: str, imports: Sequence[str]) -> Iterator[_Work]:
     """What does a job's work in a folder: this process, or so many on Ray Train."""
     if not workers:
@@ -183,9 +172,9 @@ def _is_plain(options: JobOptions) -> bool:
     )
 
 
-def _check(kind: RecipeKind, options: JobOptions, folder: Path, display: Display) -> str:
+def _check(recipe: Recipe, options: JobOptions, folder: Path, display: Display) -> str:
     """Refuses bad data, every file of it decoded, and a folder that cannot be written to; gives the fingerprint."""
-    train, test = (kind.opened(options, subset) for subset in ("train", "test"))
+    train, test = (recipe.how.opened(options, subset, recipe.settings) for subset in ("train", "test"))
     for subset, opened in (("train", train), ("test", test)):
         if options.data is not None:
             display.say(f"{subset}: {opened.describe()}")

@@ -27,7 +27,7 @@ from proxy_tasks.video.split import split
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
 
-__all__ = ["draw_strips", "measure_baseline", "static_file", "train_static", "train_video"]
+__all__ = ["draw_strips", "measure_baseline", "opened", "static_file", "train_static", "train_video"]
 
 PICTURES = "pictures"
 ARCH2 = Architecture.of("arch2", ())
@@ -87,7 +87,7 @@ def train_video(
         Diverged: the loss, or the trained weights, are not finite.
     """
     recipe = recipe.around()
-    train, test = (open_video(options.data, subset) for subset in ("train", "test"))
+    train, test = (opened(options.data, subset, recipe) for subset in ("train", "test"))
     learned, held_out = _held_apart(train, recipe, options)
     network = _new(architecture, recipe, options, len(train.classes))
     assert isinstance(network, VideoSegmenter), architecture.space.name
@@ -119,7 +119,7 @@ def measure_baseline(
     if not ranks.is_first():  # nothing is trained
         return {}
     recipe = recipe.around()
-    test = open_video(options.data, "test")
+    test = opened(options.data, "test", recipe)
     network = _new(ARCH2, recipe, options, len(test.classes))
     load_weights(network, static_file(options))
     open_job(folder, resume, ARCH2, recipe, **dependencies(test.fingerprint, options, network))
@@ -157,6 +157,11 @@ def _validated(
         return figures["miou"]
 
     return measure
+
+
+def opened(path: str | None, subset: str, recipe: VideoRecipe) -> VideoDataset:
+    """The ``"train"`` or ``"test"`` frames, sequences as long as the recipe says; raises `InputError` on bad data."""
+    return open_video(path, subset, sequence_length=recipe.sequence_length)
 
 
 def static_file(options: JobOptions) -> str:
@@ -228,7 +233,7 @@ def draw_strips(folder: Path, data: str | None, jobs: Mapping[str, Path]) -> Non
         data: as in `JobOptions`.
         jobs: their folders by their titles.
     """
-    test = open_video(data, "test")
+    test = open_video(data, "test", sequences=False)
     drawn = [{path.stem for path in (place / PICTURES).glob("*.png")} for place in jobs.values()]
     names = set.intersection(*drawn)
     folder.mkdir(exist_ok=True)

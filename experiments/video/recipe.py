@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from proxy_tasks.backbones import channels_of_backbone
-from proxy_tasks.overrides import require
+from proxy_tasks.overrides import require, require_at_least
 from search_spaces import InputError
 
 __all__ = ["Recipe", "StaticRecipe", "VideoRecipe"]
@@ -42,8 +42,7 @@ class _Images:
     def __post_init__(self) -> None:
         require(self, ("scale", "scale_min", "scale_max", "batch_size"), ("validate_every",))
         for name in ("crop_height", "crop_width"):
-            if getattr(self, name) < 32:
-                raise InputError(f"setting {name!r} must be at least 32 pixels, got {getattr(self, name)}")
+            require_at_least(self, name, 32, "pixels")
         if self.scale_max < self.scale_min:
             raise InputError(f"setting 'scale_max' must not be below 'scale_min', got {self.scale_max}")
         if not 0 <= self.flip <= 1:
@@ -104,6 +103,8 @@ class VideoRecipe(_Images):
         momentum: the momentum of SGD.
         keyframe_interval: in evaluation the static decoder runs on every such frame of a clip, the cell on those
             between; 0: on a clip's first frame alone.
+        sequence_length: the number of frames in a sequence, at least 2: the cell carries the first through all others.
+            None is the published number of the data: 3, of Cityscapes 2.
         backbone: the name of the static network's encoder; None leaves it open, see `around`.
         width: the channels of decoder and cell; None leaves them open, see `around`.
     """
@@ -115,6 +116,7 @@ class VideoRecipe(_Images):
     static_learning_rate: float = 5e-4
     momentum: float = 0.9
     keyframe_interval: int = 3
+    sequence_length: int | None = None
     backbone: str | None = None
     width: int | None = None
 
@@ -122,6 +124,7 @@ class VideoRecipe(_Images):
         super().__post_init__()
         rates = ("cell_learning_rate", "finetune_cell_learning_rate", "static_learning_rate")
         require(self, rates, ("cell_epochs", "epochs", "momentum", "keyframe_interval"))
+        require_at_least(self, "sequence_length", 2, "frames")
         if self.width is not None:
             require(self, ("width",))
         if self.backbone is not None:

@@ -13,10 +13,11 @@ from experiments.video.cell_training import VideoTraining
 from proxy_tasks.images import normalise
 
 
-def started(**changes):
+def started(lengths=(3, 3, 2), **changes):
     """A training of two steps of the cell and three end to end."""
     recipe = video_recipe(**{"cell_epochs": 2, "batch_size": 2, **changes})
-    data = noise(8, lengths=[3, 3, 2], size=(32, 32))
+    data = noise(sum(lengths), lengths=list(lengths), size=(32, 32))
+    data.sequence_length = recipe.sequence_length or data.sequence_length
     return VideoTraining(build(cell()), data, recipe, seed=0, iterations=3)
 
 
@@ -135,3 +136,35 @@ def test_the_epochs_count_sequences():
     training = VideoTraining(build(cell()), data, video_recipe(cell_epochs=3, epochs=5, batch_size=8), seed=0)
     assert (training.cell_steps, training.steps) == (2, 5)  # 12 / 8 and 20 / 8, each rounded up
     assert next(training.batches(4))[0].shape == (8, 3, 3, 32, 32)
+
+
+@pytest.mark.parametrize("length", [2, 4, 5])
+def test_sequences_of_another_length_train(length):
+    """The loss is summed over all frames but the first, and its gradient reaches the cell through each of them."""
+    training = started(sequence_length=length, lengths=[5, 5])
+    images, labels = batch = next(training.batches(0))
+    assert images.shape[:2] == labels.shape[:2] == (2, length)
+    network = copy.deepcopy(training.network)
+    network.static.eval()
+    network.cell.train()
+    own = snapshot(training.network.cell)
+    loss = training.step(0, batch).item()
+    assert any(name.endswith("weight") for name in changed(training.network.cell, own))
+    _, state = network.first(normalise(images[:, 0]))
+    terms = []
+    for t in range(1, length):
+        logits, state = network.following(normalise(images[:, t]), state)
+        large = F.interpolate(logits, (32, 32), mode="bilinear", align_corners=False)
+        terms.append(slow_cross_entropy(large, labels[:, t].int()).item())
+    assert len(terms) == length - 1
+    assert loss == pytest.approx(sum(terms), rel=1e-4)
+    run(training, 5)
+
+
+def test_three_frames_are_the_default_bit_for_bit():
+    losses = []
+    for changes in ({}, {"sequence_length": 3}, {"sequence_length": 2}):
+        training = started(lengths=[4, 4], **changes)
+        losses.append([training.step(n, batch).item() for n, batch in enumerate(training.batches(0))])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
