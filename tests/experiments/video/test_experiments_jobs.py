@@ -196,7 +196,7 @@ def test_a_video_training_beside_its_baseline(tmp_path, camvid, static):
 def test_only_annotated_frames_are_drawn(tmp_path, static, monkeypatch):
     data = noise(6, lengths=[3, 3], annotated=[False, True, True, False, True, True])
     data.classes, data.palette = data.classes[:4], data.palette[:4]
-    monkeypatch.setattr(jobs, "open_video", lambda path, subset: data)
+    monkeypatch.setattr(jobs, "open_video", lambda path, subset, **_: data)
     save_weights(build(), tmp_path / "static.safetensors")
     asked = JobOptions(static=str(tmp_path / "static.safetensors"), pictures=6)
     measure_baseline(tmp_path / "baseline", video_recipe(), asked, False, told)
