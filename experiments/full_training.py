@@ -12,7 +12,7 @@ from experiments.job_folder import dependencies, finished, open_job, save_weight
 from experiments.promotion import JobOptions, Progress, Result
 from proxy_tasks import ranks
 from proxy_tasks.weights import load_weights
-from search_spaces import Architecture
+from search_spaces import Architecture, InputError
 
 __all__ = ["train_in_full"]
 
@@ -53,9 +53,11 @@ def train_in_full(
             weights with the highest are those that ``finish`` gets, and ``last.safetensors`` has the last ones.
 
     Raises:
-        InputError: the folder holds another job, or a damaged one.
+        InputError: the folder holds another job, or a damaged one, or a batch has fewer rows than there are processes.
         Diverged: the loss is not finite.
     """
+    if getattr(recipe, "batch_size", ranks.count()) < ranks.count():
+        raise InputError(f"a batch of {recipe.batch_size} cannot be cut over {ranks.count()} workers")
     if ranks.is_first():
         open_job(folder, resume, architecture, recipe, **dependencies(data, options, network))
     ranks.wait()

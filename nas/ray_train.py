@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -75,14 +74,14 @@ def _once(
         "device": device,
         "directory": str(Path.cwd()),
     }
-    # Ray asks for a folder that all machines see; nothing of ours is in it
-    storage = tempfile.mkdtemp(prefix=".ray-", dir=folder.parent.absolute())
+    storage = folder.absolute() / ".ray"  # Ray asks for a folder that all machines see; nothing of ours is in it
+    shutil.rmtree(storage, ignore_errors=True)
     trainer = TorchTrainer(
         _worker,
         train_loop_config=told,
         torch_config=TorchConfig(backend="nccl" if device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
-        run_config=RunConfig(name="training", storage_path=storage, failure_config=FailureConfig(max_failures=0)),
+        run_config=RunConfig(name="training", storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
     )
     ended: list[BaseException] = []
     fitting = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
@@ -114,7 +113,6 @@ def _worker(told: dict[str, Any]) -> None:
     """One process: Ray Train has joined it with the others by then."""
     import torch
 
-    os.chdir(told["directory"])  # Ray's own is another: what the user named by a relative path is to be found
     torch.set_num_threads(told["threads"])
     if told["device"] == "cuda":
         torch.cuda.set_device(get_device())
@@ -125,6 +123,7 @@ def _worker(told: dict[str, Any]) -> None:
             messages.put(what)
 
     try:
+        os.chdir(told["directory"])  # Ray's own is another: what the user named by a relative path is to be found
         for module in told["imports"]:
             import_user_module(module)
         work, folder, resume = cloudpickle.loads(told["work"])

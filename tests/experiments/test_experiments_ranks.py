@@ -14,12 +14,15 @@ from video.video_parts import build, cell, noise, static_recipe, video_recipe
 from experiments import published
 from experiments.fcos.recipe import DetectorRecipe
 from experiments.fcos.training import DetectorTraining
+from experiments.full_training import train_in_full
+from experiments.promotion import JobOptions
 from experiments.training import read_checkpoint, run
 from experiments.video.cell_training import VideoTraining
 from experiments.video.static_training import StaticTraining
 from proxy_tasks import ranks
 from proxy_tasks.data import Shapes
 from proxy_tasks.fcos.detector import build_detector
+from search_spaces import InputError
 
 DETECTION = {"min_size": 96, "max_size": 128, "min_size_least": 64, "batch_size": 3, "base_batch_size": 3}
 
@@ -111,6 +114,16 @@ TRAININGS = {
     "static": static,
     "cell": dynamic,
 }
+
+
+def test_a_batch_that_cannot_be_cut_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(ranks, "count", lambda: 4)
+    parts = {"data": "", "network": nn.Identity(), "begin": None, "finish": None}
+    with pytest.raises(InputError, match="a batch of 3 cannot be cut over 4 workers"):
+        train_in_full(
+            tmp_path, published.load("fpn_fcos"), DetectorRecipe(batch_size=3), JobOptions(), False, print, **parts
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def trained(make, folder):

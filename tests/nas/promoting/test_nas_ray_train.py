@@ -108,7 +108,7 @@ def test_a_worker_that_dies_is_replaced_and_the_training_ends_as_that_of_one_pro
     assert log[-1][1] < 0.5 * log[0][1]
     for name, value in weights.items():
         torch.testing.assert_close(others[name], value, rtol=1e-4, atol=1e-5)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+    assert sorted(path.name for path in two.iterdir()) == ["checkpoint.pt", "died", "log.csv"]
 
 
 @pytest.mark.usefixtures("cluster")
