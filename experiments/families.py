@@ -39,6 +39,8 @@ class Family:
         graphs: ``"module:function"``; gives a network's ONNX graphs, a list of `experiments.graphs.Graph`.
         predictor: ``"module:function"``; loads what a full training ended with, an `experiments.predicting.Predictor`.
             Without it nothing is predicted.
+        measurement: ``"module:attribute"``; an `experiments.measuring.Measurement`: how trained networks are measured
+            at other settings than their training's. Without it they are not.
         diagram: ``"module:function"``; draws an architecture as a `search_spaces.diagram.Diagram`. Without it an
             architecture is drawn as a table of its choices.
         classifiers: names of tensors, in any of the family's networks, with as many elements as there are classes.
@@ -57,6 +59,7 @@ class Family:
     samples: str | None = None
     graphs: str | None = None
     predictor: str | None = None
+    measurement: str | None = None
     diagram: str | None = None
     classifiers: tuple[str, ...] = ()
     plotted: tuple[str, ...] = ()

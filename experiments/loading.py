@@ -26,16 +26,16 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
-def loaded(items: Dataset[Any], steps: range, workers: int) -> Iterator[Any]:
+def loaded(items: Dataset[Any], steps: range, loaders: int) -> Iterator[Any]:
     """The batches of these steps, item n of ``items`` being that of step n.
 
-    They are decoded by ``workers`` processes beside the training; 0 is in this one.
+    They are decoded by ``loaders`` processes beside the training; 0 is in this one.
     """
     return iter(
-        DataLoader(items, batch_size=None, sampler=steps, num_workers=workers, worker_init_fn=_leave_interrupts)
+        DataLoader(items, batch_size=None, sampler=steps, num_workers=loaders, worker_init_fn=_leave_interrupts)
     )
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process; the training's own ends its workers, once it needs no more batches."""
+    """Ctrl-C reaches every process; the training's own ends its loaders, once it needs no more batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -30,8 +30,9 @@ class JobOptions:
         data: the dataset's folder; None is the built-in one.
         device: a torch device.
         seed: draws the initial weights, the order of the training images and their augmentation.
+        hours: each training ends after so many at the latest, and is measured as it then stands.
         iterations: steps instead of the recipe's ``epochs``; a video recipe's ``cell_epochs`` come before them.
-        workers: processes that decode images beside the training.
+        loaders: processes that decode images beside each that trains.
         backbone_weights: the encoder's at the start: ``default``, ``none`` or a file.
         static: weights of a trained static network.
         pictures: for how many of the test frames the predictions are drawn.
@@ -43,7 +44,8 @@ class JobOptions:
     device: str = "cpu"
     seed: int = 0
     iterations: int | None = None
-    workers: int = 0
+    hours: float | None = None
+    loaders: int = 0
     backbone_weights: str = "default"
     static: str | None = None
     pictures: int = 0
@@ -128,8 +130,8 @@ class RecipeKind(ABC):
     def open_data(self, path: str | None, subset: str) -> Data:
         """The dataset's ``"train"`` or ``"test"`` images; raises `InputError` where the data are bad."""
 
-    def opened(self, options: JobOptions, subset: str) -> Data:
-        """As `open_data`, of the data that the options name; for a kind whose data other options change."""
+    def opened(self, options: JobOptions, subset: str, recipe: Any) -> Data:
+        """As `open_data`, of the data that the options name; for a kind whose data other settings change."""
         return self.open_data(options.data, subset)
 
     @abstractmethod

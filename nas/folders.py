@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nas.errors import SearchFailed
+from nas.errors import Interrupted, SearchFailed
 from search_spaces.errors import InputError
 
-__all__ = ["FULL", "full_disk_told", "make_writable"]
+__all__ = ["FULL", "ends_told", "full_disk_told", "make_writable"]
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """The numbers of the errors that say that no more can be written."""
@@ -43,3 +43,22 @@ def full_disk_told(folder: Path, then: str) -> Iterator[None]:
             raise
         place = error.filename or folder
         raise SearchFailed(f"the disk is full ({place}); free some space, then {then}") from error
+
+
+@contextmanager
+def ends_told(folder: Path) -> Iterator[None]:
+    """What ends a command before its time, as one sentence that says how to go on.
+
+    Args:
+        folder: what is written to.
+
+    Raises:
+        SearchFailed: the disk is full.
+        Interrupted: by Ctrl-C.
+    """
+    again = "go on with the same command and --resume"
+    try:
+        with full_disk_told(folder, again):
+            yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted; {again}") from error

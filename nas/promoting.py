@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +12,12 @@ from rich.table import Table
 
 from experiments import published, recipes
 from experiments.families import family_of, options_of_others
-from experiments.promotion import Job, JobOptions, RecipeKind, Result, identity
+from experiments.job_folder import read_result
+from experiments.promotion import Job, JobOptions, Progress, RecipeKind, Result, identity
 from experiments.recipes import Recipe
 from nas.building import find_architecture, is_run
-from nas.errors import Interrupted, SearchFailed
-from nas.folders import full_disk_told, make_writable
+from nas.errors import SearchFailed
+from nas.folders import ends_told, make_writable
 from nas.run.directory import lock_run
 from nas.run.reading import Run
 from nas.run.store import RunStore
@@ -27,6 +28,8 @@ from search_spaces import Architecture, InputError
 
 __all__ = ["comparison", "promote"]
 
+_Work = Callable[[Callable[..., Result], Path, bool, Progress], Result]
+"""Called with a job's work, its folder, whether to resume, and what shows the progress."""
 _GENTLER = "lower the recipe's learning rates by --set"
 _SMALLER = "lower the recipe's batch_size by --set"
 
@@ -47,6 +50,9 @@ def promote(
     top: int = 1,
     out: str | Path | None = None,
     resume: bool = False,
+    workers: int = 0,
+    ray_address: str | None = None,
+    imports: Sequence[str] = (),
 ) -> list[Result]:
     """Trains in full what ``what`` names, measures it and prints the figures side by side.
 
@@ -58,6 +64,9 @@ def promote(
         top: how many of a run's best architectures are trained; 1 where ``what`` is no run.
         out: the folder of what is written; None is ``RUN/promoted``, or ``promoted`` in the working directory.
         resume: go on where an earlier call was interrupted or killed.
+        workers: so many processes train each network together, on Ray Train; 0: this one does.
+        ray_address: the Ray cluster to join; None is one of this machine's cores alone.
+        imports: the user's modules that every worker imports.
 
     Returns:
         one ``result.json`` for each training, with its ``name``; a reference of the recipe's kind comes first.
@@ -72,6 +81,7 @@ def promote(
         raise InputError(f"--top chooses among a run's trials, but {what!r} is not a run")
     if run is not None:
         run.settings.search_space()  # imports what the user registers, a kind of recipe perhaps
+        imports = (*run.settings.imports, *imports)
     how = recipes.load(recipe, changes)
     chosen = _chosen(what, run, top, how)
     _refuse_options_of_others(chosen[0].architecture, options)
@@ -84,8 +94,8 @@ def promote(
             skip_bad_boxes=options.skip_bad_boxes or run.settings.skip_bad_boxes,
             references=references,
         )
-    with Display() as display, _ends_told(folder), ExitStack() as locks:
-        data = _check(how.how, options, folder, display)
+    with Display() as display, ends_told(folder), ExitStack() as locks:
+        data = _check(how, options, folder, display)
         plain, left = how.as_published and _is_plain(options), None
         if run is not None:
             locks.enter_context(lock_run(run.path))
@@ -95,8 +105,9 @@ def promote(
         settings, options = how.how.resolved(how.settings, options, left)
         how = dataclasses.replace(how, settings=settings)
         known_by = identity(settings, options, data)
+        work = locks.enter_context(_workers(workers, ray_address, options.device, imports))
         promotion = _Promotion(
-            folder, how, options, resume, display, run, known_by, "" if plain else f"-{known_by[:8]}"
+            folder, how, options, resume, display, run, known_by, "" if plain else f"-{known_by[:8]}", work
         )
         results = promotion.all(chosen)
     if results:
@@ -136,14 +147,21 @@ def _refuse_options_of_others(architecture: Architecture, options: JobOptions) -
 
 
 @contextmanager
-def _ends_told(folder: Path) -> Iterator[None]:
-    """What ends all trainings before their time, as one sentence that says how to go on."""
-    again = "go on with the same command and --resume"
-    try:
-        with full_disk_told(folder, again):
-            yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted; {again}") from error
+def _workers(workers: int, address: str | None, device: str, imports: Sequence[str]) -> Iterator[_Work]:
+    """What does a job's work in a folder: this process, or so many on Ray Train."""
+    if not workers:
+        yield lambda work, folder, resume, say: work(folder, resume, say)
+        return
+    from nas import ray_train  # Ray takes seconds to load, and need not be installed
+
+    def together(work: Callable[..., Result], folder: Path, resume: bool, say: Progress) -> Result:
+        ray_train.train(work, folder, resume, say, workers=workers, device=device, imports=imports)
+        result = read_result(folder)
+        assert result is not None, folder
+        return result
+
+    with ray_train.connected(workers, address):
+        yield together
 
 
 def _is_plain(options: JobOptions) -> bool:
@@ -154,9 +172,9 @@ def _is_plain(options: JobOptions) -> bool:
     )
 
 
-def _check(kind: RecipeKind, options: JobOptions, folder: Path, display: Display) -> str:
+def _check(recipe: Recipe, options: JobOptions, folder: Path, display: Display) -> str:
     """Refuses bad data, every file of it decoded, and a folder that cannot be written to; gives the fingerprint."""
-    train, test = (kind.opened(options, subset) for subset in ("train", "test"))
+    train, test = (recipe.how.opened(options, subset, recipe.settings) for subset in ("train", "test"))
     for subset, opened in (("train", train), ("test", test)):
         if options.data is not None:
             display.say(f"{subset}: {opened.describe()}")
@@ -178,6 +196,7 @@ class _Promotion:
         run: whose winners are trained; their figures go into its store.
         identity: see `identity`.
         suffix: ends the folders' names: nothing where a published recipe is taken as it is, else 8 of these digits.
+        work: does a job's work.
         failed: sentences on those that gave no result.
     """
 
@@ -189,6 +208,7 @@ class _Promotion:
     run: Run | None
     identity: str
     suffix: str
+    work: _Work
     failed: list[str] = dataclasses.field(default_factory=list)
 
     def all(self, chosen: Sequence[_Chosen]) -> list[Result]:
@@ -213,7 +233,7 @@ class _Promotion:
         make_writable(place)
         try:
             with lock_run(place):
-                result = job.work(place, self.resume, _Progress(self.display, job.title))
+                result = self.work(job.work, place, self.resume, _Progress(self.display, job.title))
         except Diverged as error:
             self._note(job, title, place, "diverged", str(error), _GENTLER)
             return None

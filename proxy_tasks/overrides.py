@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from search_spaces import InputError
 
-__all__ = ["overridden", "require"]
+__all__ = ["overridden", "require", "require_at_least"]
 
 Settings = TypeVar("Settings")
 _TRUTH = {"true": True, "false": False}
@@ -61,3 +61,10 @@ def require(settings: object, positive: Iterable[str] = (), not_negative: Iterab
     for name in not_negative:
         if not getattr(settings, name) >= 0:
             raise InputError(f"setting {name!r} must not be negative, got {getattr(settings, name)}")
+
+
+def require_at_least(settings: object, name: str, least: int, unit: str) -> None:
+    """Raises `InputError` where a number is less than ``least``; one that is left open, None, is not."""
+    value = getattr(settings, name)
+    if value is not None and value < least:
+        raise InputError(f"setting {name!r} must be at least {least} {unit}, got {value}")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,16 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from experiments import training
 from experiments.fcos.evaluation import cost, evaluate, results_file
 from experiments.fcos.pictures import drawn
 from experiments.fcos.recipe import DetectorRecipe
 from experiments.fcos.training import DetectorTraining
-from experiments.job_folder import dependencies, finished, open_job, refuse_not_finite, save_weights, write_result
-from experiments.promotion import JobOptions, Progress
+from experiments.full_training import train_in_full
+from experiments.job_folder import refuse_not_finite, save_weights, write_result
+from experiments.promotion import JobOptions, Progress, Result
 from experiments.timing import device_name
-from proxy_tasks.data import DetectionDataset, open_dataset
-from proxy_tasks.fcos.detector import AnchorDetector, Detector, build_detector
+from proxy_tasks.data import DetectionDataset, held_apart, open_dataset
+from proxy_tasks.fcos.detector import Detector, build_detector
 from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 
@@ -41,14 +42,33 @@ def train_detector(
     if train.classes != test.classes:
         raise InputError(f"{options.data}: the train set's classes are {train.classes}, the test set's {test.classes}")
     detector = _new(architecture, recipe, options, len(train.classes))
-    open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, detector))
-    if (done := finished(folder, options)) is not None:
-        return done
-    job = DetectorTraining(detector, train, recipe, options.seed, options.iterations, options.workers)
-    training.run(job, folder, lambda *n: say("training", *n))
-    trained = job.trained
-    assert isinstance(trained, Detector | AnchorDetector)
-    return _finish(folder, trained, recipe, test, options, say, job.steps)
+    learned, held_out = (train, None) if not recipe.validate_every else held_apart(train, options.seed)
+    device = torch.device(options.device)
+
+    def finish(job: DetectorTraining, steps: int) -> Result:
+        return _finish(folder, job.trained, recipe, test, options, say, steps)
+
+    def validated(job: DetectorTraining) -> float:
+        assert held_out is not None
+        job.trained.transform.min_size = (recipe.min_size,)
+        figures, _, _ = evaluate(
+            job.trained, held_out, device, lambda done, total: say("validating", done, total, math.nan)
+        )
+        return figures["ap"]
+
+    return train_in_full(
+        folder,
+        architecture,
+        recipe,
+        options,
+        resume,
+        say,
+        data=train.fingerprint,
+        network=detector,
+        begin=partial(DetectorTraining, detector, learned, recipe, options.seed, options.iterations, options.loaders),
+        finish=finish,
+        validated=validated if held_out else None,
+    )
 
 
 def opened(options: JobOptions, subset: str) -> DetectionDataset:

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from experiments.fcos.recipe import DetectorRecipe
 from experiments.loading import loaded, places
+from proxy_tasks import ranks
 from proxy_tasks.crops import mirrored_boxes
 from proxy_tasks.data import DetectionDataset
 
@@ -20,14 +21,15 @@ Batch = tuple[int, list[Tensor], list[dict[str, Tensor]]]
 class _Steps(Dataset[Batch]):
     """Item number n is the batch of step n."""
 
-    def __init__(self, data: DetectionDataset, recipe: DetectorRecipe, seed: int):
-        self.data, self.recipe, self.seed = data, recipe, seed
+    def __init__(self, data: DetectionDataset, recipe: DetectorRecipe, seed: int, rows: slice):
+        self.data, self.recipe, self.seed, self.rows = data, recipe, seed, rows
 
     def __getitem__(self, step: int) -> Batch:
         recipe, rng = self.recipe, np.random.default_rng([self.seed, 1, step])
         side = int(rng.integers(recipe.min_size_least, recipe.min_size + 1))
         chosen = places(step, recipe.batch_size, len(self.data), self.seed)
-        items = [self._item(place, bool(rng.random() < recipe.flip)) for place in chosen]
+        drawn = list(zip(chosen, rng.random(len(chosen)) < recipe.flip, strict=True))
+        items = [self._item(place, bool(mirrored)) for place, mirrored in drawn[self.rows]]
         return side, [image for image, _ in items], [target for _, target in items]
 
     def _item(self, place: int, mirrored: bool) -> tuple[Tensor, dict[str, Tensor]]:
@@ -38,6 +40,6 @@ class _Steps(Dataset[Batch]):
         return image, {"boxes": boxes, "labels": target["labels"], "iscrowd": target["iscrowd"]}
 
 
-def batches(data: DetectionDataset, recipe: DetectorRecipe, seed: int, steps: range, workers: int) -> Iterator[Batch]:
-    """The batches of these steps, decoded by ``workers`` processes beside the training (0: in this one)."""
-    return loaded(_Steps(data, recipe, seed), steps, workers)
+def batches(data: DetectionDataset, recipe: DetectorRecipe, seed: int, steps: range, loaders: int) -> Iterator[Batch]:
+    """This process's rows of the batches of these steps, decoded by so many ``loaders`` (0: in this one)."""
+    return loaded(_Steps(data, recipe, seed, ranks.rows()), steps, loaders)

@@ -38,7 +38,7 @@ class _Detectors(RecipeKind):
         """Images with boxes."""
         return open_dataset(path, subset)
 
-    def opened(self, options: JobOptions, subset: str) -> DetectionDataset:
+    def opened(self, options: JobOptions, subset: str, recipe: DetectorRecipe) -> DetectionDataset:
         """As `open_data`, without bad boxes where that is asked for."""
         return jobs.opened(options, subset)
 

@@ -48,6 +48,8 @@ class DetectorRecipe:
         interest: the published sizes of interest (64, 128, 256, 512 pixels) are multiplied by it.
         regression: what a location's box loss counts, ``uniform`` or ``centerness``.
         centerness_on: the tower that predicts it, ``classification`` or ``regression``.
+        validate_every: steps between two measurements on a tenth of the training images, which is then held out; the
+            weights with the highest AP there are the result. 0: nothing is held out, the last weights are the result.
         backbone: its name; None leaves it open, see `around`.
         width: the channels of FPN and head, ``"128-256"``; None leaves them open, see `around`.
     """
@@ -73,6 +75,7 @@ class DetectorRecipe:
     interest: float = 1.0
     regression: str = "uniform"
     centerness_on: str = "classification"
+    validate_every: int = 0
     backbone: str | None = None
     width: str | None = None
 
@@ -81,7 +84,7 @@ class DetectorRecipe:
             *("batch_size", "base_batch_size", "iterations", "learning_rate", "max_size", "interest"),
             *("warmup_factor", "first_drop", "second_drop"),
         )
-        require(self, positive, ("momentum", "weight_decay", "warmup_iterations", "gradient_norm"))
+        require(self, positive, ("momentum", "weight_decay", "warmup_iterations", "gradient_norm", "validate_every"))
         if not 32 <= self.min_size_least <= self.min_size <= self.max_size:
             raise InputError(
                 "settings 'min_size_least', 'min_size' and 'max_size' must rise, from 32 pixels on, got"

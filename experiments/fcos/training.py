@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from experiments.fcos.loading import Batch, batches
 from experiments.fcos.recipe import DetectorRecipe
 from proxy_tasks.data import DetectionDataset
-from proxy_tasks.fcos.detector import Detector
+from proxy_tasks.fcos.detector import AnchorDetector, Detector
 
 __all__ = ["DetectorTraining", "rate_factor"]
 
@@ -43,19 +43,19 @@ class DetectorTraining:
         recipe: all settings, nothing left open.
         seed: draws the order of the images and their augmentation.
         iterations: the number of steps; None takes the recipe's.
-        workers: the number of processes that decode images; 0 decodes in this one.
+        loaders: the number of processes that decode images; 0 decodes in this one.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Detector | AnchorDetector,
         data: DetectionDataset,
         recipe: DetectorRecipe,
         seed: int,
         iterations: int | None = None,
-        workers: int = 0,
+        loaders: int = 0,
     ):
-        self.detector, self.data, self.recipe, self.seed, self.workers = detector, data, recipe, seed, workers
+        self.network, self.data, self.recipe, self.seed, self.loaders = detector, data, recipe, seed, loaders
         self.steps = iterations or max(1, round(recipe.iterations / recipe.scale))
         self.weights = [parameter for parameter in detector.parameters() if parameter.requires_grad]
         rate = recipe.learning_rate * recipe.scale
@@ -74,34 +74,38 @@ class DetectorTraining:
         detector.interest, detector.regression = recipe.interest, recipe.regression
 
     @property
-    def trained(self) -> nn.Module:
+    def trained(self) -> Detector | AnchorDetector:
         """What is measured in the end: the average of the weights where the recipe has one."""
-        return self.detector if self.average is None else self.average.module
+        if self.average is None:
+            return self.network
+        average = self.average.module
+        assert isinstance(average, Detector | AnchorDetector)
+        return average
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See `experiments.fcos.loading`."""
-        return batches(self.data, self.recipe, self.seed, range(start, self.steps), self.workers)
+        return batches(self.data, self.recipe, self.seed, range(start, self.steps), self.loaders)
 
-    def step(self, number: int, batch: Batch) -> Tensor:
-        """The sum of torchvision's three terms, and one step of the optimiser."""
+    def loss(self, number: int, batch: Batch) -> Tensor:
+        """The sum of torchvision's terms."""
         side, images, targets = batch
         images = [image.to(self.device) / 255 for image in images]
         targets = [{name: value.to(self.device) for name, value in target.items()} for target in targets]
+        self.network.train()
+        self.network.transform.min_size = (side,)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()):
+            losses: dict[str, Tensor] = self.network(images, targets)
+            return torch.stack(list(losses.values())).sum()
+
+    def update(self, number: int) -> None:
+        """One step of the optimiser at the schedule's rate, and of the weights' average."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * rate_factor(self.recipe, number, self.steps)
-        self.detector.train()
-        self.detector.transform.min_size = (side,)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()):
-            losses: dict[str, Tensor] = self.detector(images, targets)
-            loss = torch.stack(list(losses.values())).sum()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         if self.recipe.gradient_norm:
             nn.utils.clip_grad_norm_(self.weights, self.recipe.gradient_norm)
         self.optimizer.step()
         if self.average is not None:
-            self.average.update_parameters(self.detector)
-        return loss.detach()
+            self.average.update_parameters(self.network)
 
     def _bfloat16(self) -> bool:
         return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -109,11 +113,11 @@ class DetectorTraining:
     def state_dict(self) -> dict[str, Any]:
         """Detector, optimiser and average."""
         average = None if self.average is None else self.average.state_dict()
-        return {"network": self.detector.state_dict(), "optimizer": self.optimizer.state_dict(), "average": average}
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "average": average}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.detector.load_state_dict(state["network"])
+        self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -16,6 +16,7 @@ FAMILY = Family(
     samples="proxy_tasks.video.samples:samples",
     graphs="experiments.video.graphs:graphs",
     predictor="experiments.video.predicting:load",
+    measurement="experiments.video.measuring:CELLS",
     diagram="search_spaces.video.diagram:diagram",
     classifiers=("decoder.classifier.bias", "static.decoder.classifier.bias"),
     plotted=("miou", "macc", "gacc", "tiou"),

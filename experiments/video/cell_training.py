@@ -26,7 +26,7 @@ class VideoTraining:
         recipe: all settings.
         seed: draws the order of the sequences and their augmentation.
         iterations: the number of steps end to end; None takes the recipe's epochs.
-        workers: the number of processes that decode images; 0 decodes in this one.
+        loaders: the number of processes that decode images; 0 decodes in this one.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class VideoTraining:
         recipe: VideoRecipe,
         seed: int,
         iterations: int | None = None,
-        workers: int = 0,
+        loaders: int = 0,
     ):
-        self.network, self.data, self.recipe, self.seed, self.workers = network, data, recipe, seed, workers
+        self.network, self.data, self.recipe, self.seed, self.loaders = network, data, recipe, seed, loaders
         self.sequences = data.sequences()
         self.cell_steps = steps_in(recipe.cell_epochs, len(self.sequences), recipe.batch_size)
         self.steps = self.cell_steps + (iterations or steps_in(recipe.epochs, len(self.sequences), recipe.batch_size))
@@ -46,15 +46,19 @@ class VideoTraining:
         self.sgd = torch.optim.SGD(network.static.parameters(), recipe.static_learning_rate, momentum=recipe.momentum)
         self.device = next(network.parameters()).device
 
+    @property
+    def trained(self) -> VideoSegmenter:
+        """What is measured in the end."""
+        return self.network
+
     def batches(self, start: int) -> Iterator[Batch]:
         """One sequence an item."""
-        return batches(self.data, self.sequences, self.recipe, self.seed, range(start, self.steps), self.workers)
+        return batches(self.data, self.sequences, self.recipe, self.seed, range(start, self.steps), self.loaders)
 
-    def step(self, number: int, batch: Batch) -> Tensor:
+    def loss(self, number: int, batch: Batch) -> Tensor:
         """Cross-entropy at the labels' size, summed over the frames after the first."""
         images, labels = (x.to(self.device) for x in batch)
-        end_to_end = number >= self.cell_steps
-        self._set_phase(end_to_end)
+        self._set_phase(self._end_to_end(number))
         clips, length = images.shape[:2]
         frames = normalise(images.flatten(0, 1)).unflatten(0, (clips, length))
         scores = self.network(frames)[:, 1:]
@@ -62,21 +66,24 @@ class VideoTraining:
         loss = torch.zeros((), device=self.device)
         for t in range(length - 1):
             loss = loss + cross_entropy(upsample(scores[:, t], (height, width)), labels[:, t + 1])
-        for optimizer in (self.adam, self.sgd):
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        return loss
+
+    def update(self, number: int) -> None:
+        """One step of Adam for the cell and, end to end, one of SGD for the rest."""
+        end_to_end, recipe = self._end_to_end(number), self.recipe
+        for group in self.adam.param_groups:
+            group["lr"] = recipe.finetune_cell_learning_rate if end_to_end else recipe.cell_learning_rate
         self.adam.step()
         if end_to_end:
             self.sgd.step()
-        return loss.detach()
+
+    def _end_to_end(self, number: int) -> bool:
+        return number >= self.cell_steps
 
     def _set_phase(self, end_to_end: bool) -> None:
         """The static network is frozen, its batch norms' statistics too, while the cell learns alone."""
-        recipe = self.recipe
         self.network.cell.train()
         self.network.static.train(end_to_end).requires_grad_(end_to_end)
-        for group in self.adam.param_groups:
-            group["lr"] = recipe.finetune_cell_learning_rate if end_to_end else recipe.cell_learning_rate
 
     def state_dict(self) -> dict[str, Any]:
         """Network and optimisers."""

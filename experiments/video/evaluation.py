@@ -15,7 +15,7 @@ from proxy_tasks.video.metrics import SegmentationMeter
 from proxy_tasks.video.network import Following, State, StaticSegmenter, VideoSegmenter, upsample
 from search_spaces.parts.complexity import count
 
-__all__ = ["Network", "Player", "cost", "evaluate", "network_input", "predictions"]
+__all__ = ["Network", "Player", "cost", "evaluate", "keyframes", "network_input", "predictions"]
 
 Network = StaticSegmenter | VideoSegmenter
 
@@ -24,6 +24,16 @@ def network_input(image: Tensor, scale: float) -> Tensor:
     """A frame (3, H, W) uint8 as the network takes it: (1, 3, scale·H, scale·W), normalised."""
     size = [max(1, round(side * scale)) for side in image.shape[-2:]]
     return normalise(F.resize(image[None], size, antialias=True))
+
+
+def _is_keyframe(position: int, interval: int) -> bool:
+    """Whether the static decoder runs on a clip's frame number ``position``, the first being 0; see `Player`."""
+    return position == 0 or (interval > 0 and position % interval == 0)
+
+
+def keyframes(length: int, interval: int) -> int:
+    """On how many frames of a clip of ``length`` the static decoder runs; see `Player`."""
+    return sum(_is_keyframe(position, interval) for position in range(length))
 
 
 class Player:
@@ -53,10 +63,9 @@ class Player:
     def labels(self, image: Tensor) -> Tensor:
         """The classes of the next frame's pixels, uint8 (H, W), at its own size, on the CPU."""
         x = network_input(image, self.scale).to(self.device)
-        keyframe = self.keyframe_interval and self._position % self.keyframe_interval == 0
         if isinstance(self.network, StaticSegmenter):
             logits = self.network(x)
-        elif self._state is None or keyframe:
+        elif self._state is None or _is_keyframe(self._position, self.keyframe_interval):
             logits, self._state = self.network.first(x)
         else:
             logits, self._state = self.network.following(x, self._state)

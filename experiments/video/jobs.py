@@ -1,7 +1,8 @@
 """Full trainings of segmentation networks, each from its recipe to its figures on the test frames."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +10,24 @@ import numpy as np
 import torch
 from PIL import Image
 
-from experiments import training
+from experiments.full_training import train_in_full
 from experiments.job_folder import dependencies, finished, open_job, refuse_not_finite, save_weights, write_result
-from experiments.promotion import JobOptions, Progress
+from experiments.promotion import JobOptions, Progress, Result
 from experiments.timing import device_name
 from experiments.video.cell_training import VideoTraining
 from experiments.video.evaluation import Network, cost, evaluate
 from experiments.video.pictures import colour, legend, strip, write_png
 from experiments.video.recipe import Recipe, StaticRecipe, VideoRecipe
 from experiments.video.static_training import StaticTraining
+from proxy_tasks import ranks
 from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VideoDataset
 from proxy_tasks.video.network import StaticSegmenter, VideoSegmenter, build_segmenter
+from proxy_tasks.video.split import split
 from proxy_tasks.weights import load_weights
 from search_spaces import Architecture, InputError
 
-__all__ = ["draw_strips", "measure_baseline", "static_file", "train_static", "train_video"]
+__all__ = ["draw_strips", "measure_baseline", "opened", "static_file", "train_static", "train_video"]
 
 PICTURES = "pictures"
 ARCH2 = Architecture.of("arch2", ())
@@ -40,17 +43,30 @@ def train_static(
         Diverged: the loss, or the trained weights, are not finite.
     """
     train, test = (open_video(options.data, subset, sequences=False) for subset in ("train", "test"))
+    learned, held_out = _held_apart(train, recipe, options)
     network = _new(architecture, recipe, options, len(train.classes), auxiliary=True)
     assert isinstance(network, StaticSegmenter), "arch2"
     if options.static:
         load_weights(network, options.static, optional="decoder.auxiliary.")
-    open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, network))
-    if (done := finished(folder, options)) is not None:
-        return done
-    job = StaticTraining(network, train, recipe, options.seed, options.iterations, options.workers)
-    training.run(job, folder, lambda *n: say("training", *n))
-    network.decoder.auxiliary = None  # it was for the training alone
-    return _finish(folder, network, recipe.scale, 0, test, options, say, steps=job.steps)
+
+    def finish(job: StaticTraining, steps: int) -> Result:
+        job.network.decoder.auxiliary = None  # it was for the training alone
+        return _finish(folder, job.network, recipe.scale, 0, test, options, say, steps)
+
+    begin = partial(StaticTraining, network, learned, recipe, options.seed, options.iterations, options.loaders)
+    return train_in_full(
+        folder,
+        architecture,
+        recipe,
+        options,
+        resume,
+        say,
+        data=train.fingerprint,
+        network=network,
+        begin=begin,
+        finish=finish,
+        validated=_validated(held_out, recipe, options, say),
+    )
 
 
 def train_video(
@@ -71,29 +87,81 @@ def train_video(
         Diverged: the loss, or the trained weights, are not finite.
     """
     recipe = recipe.around()
-    train, test = (open_video(options.data, subset) for subset in ("train", "test"))
+    train, test = (opened(options.data, subset, recipe) for subset in ("train", "test"))
+    learned, held_out = _held_apart(train, recipe, options)
     network = _new(architecture, recipe, options, len(train.classes))
     assert isinstance(network, VideoSegmenter), architecture.space.name
     load_weights(network.static, static_file(options))
-    open_job(folder, resume, architecture, recipe, **dependencies(train.fingerprint, options, network))
-    if (done := finished(folder, options)) is not None:
-        return done
-    job = VideoTraining(network, train, recipe, options.seed, options.iterations, options.workers)
-    training.run(job, folder, lambda *n: say("training", *n))
-    interval = recipe.keyframe_interval
-    return _finish(folder, network, recipe.scale, interval, test, options, say, steps=job.steps)
+
+    def finish(job: VideoTraining, steps: int) -> Result:
+        return _finish(folder, job.network, recipe.scale, recipe.keyframe_interval, test, options, say, steps)
+
+    begin = partial(VideoTraining, network, learned, recipe, options.seed, options.iterations, options.loaders)
+    return train_in_full(
+        folder,
+        architecture,
+        recipe,
+        options,
+        resume,
+        say,
+        data=train.fingerprint,
+        network=network,
+        begin=begin,
+        finish=finish,
+        validated=_validated(held_out, recipe, options, say),
+    )
 
 
 def measure_baseline(
     folder: Path, recipe: VideoRecipe, options: JobOptions, resume: bool, say: Progress
 ) -> dict[str, Any]:
     """Measures the static network ``options.static`` as it is, frame by frame; raises as `train_video`."""
+    if not ranks.is_first():  # nothing is trained
+        return {}
     recipe = recipe.around()
-    test = open_video(options.data, "test")
+    test = opened(options.data, "test", recipe)
     network = _new(ARCH2, recipe, options, len(test.classes))
     load_weights(network, static_file(options))
     open_job(folder, resume, ARCH2, recipe, **dependencies(test.fingerprint, options, network))
     return finished(folder, options) or _finish(folder, network, recipe.scale, 0, test, options, say, steps=0)
+
+
+def _held_apart(train: VideoDataset, recipe: Recipe, options: JobOptions) -> tuple[VideoDataset, VideoDataset | None]:
+    """The frames that are learned, and those held out where the recipe validates."""
+    if not recipe.validate_every:
+        return train, None
+    learned, held_out = split(train, options.seed)
+    if not len(held_out):
+        raise InputError(f"{train.root}: the train set is too small to hold out a tenth for 'validate_every'")
+    return learned, held_out
+
+
+def _validated(
+    held_out: VideoDataset | None, recipe: Recipe, options: JobOptions, say: Progress
+) -> Callable[[StaticTraining | VideoTraining], float] | None:
+    """What measures mIoU on the frames that are held out."""
+    if held_out is None:
+        return None
+    device, interval = torch.device(options.device), getattr(recipe, "keyframe_interval", 0)
+
+    def measure(job: StaticTraining | VideoTraining) -> float:
+        figures, _ = evaluate(
+            job.network,
+            held_out,
+            recipe.scale,
+            interval,
+            device,
+            (),
+            lambda done, total: say("validating", done, total, math.nan),
+        )
+        return figures["miou"]
+
+    return measure
+
+
+def opened(path: str | None, subset: str, recipe: VideoRecipe) -> VideoDataset:
+    """The ``"train"`` or ``"test"`` frames, sequences as long as the recipe says; raises `InputError` on bad data."""
+    return open_video(path, subset, sequence_length=recipe.sequence_length)
 
 
 def static_file(options: JobOptions) -> str:
@@ -165,7 +233,7 @@ def draw_strips(folder: Path, data: str | None, jobs: Mapping[str, Path]) -> Non
         data: as in `JobOptions`.
         jobs: their folders by their titles.
     """
-    test = open_video(data, "test")
+    test = open_video(data, "test", sequences=False)
     drawn = [{path.stem for path in (place / PICTURES).glob("*.png")} for place in jobs.values()]
     names = set.intersection(*drawn)
     folder.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from experiments.loading import loaded, places
 from experiments.video.recipe import Recipe
+from proxy_tasks import ranks
 from proxy_tasks.data.video.base import VOID, VideoDataset
 from proxy_tasks.images import PADDING
 from proxy_tasks.video.frames import shrunk
@@ -56,15 +57,19 @@ def augmented(images: Tensor, labels: Tensor, recipe: Recipe, rng: np.random.Gen
 class _Steps(Dataset[Batch]):
     """Item number n is the batch of step n."""
 
-    def __init__(self, data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int):
-        self.data, self.sequences, self.recipe, self.seed = data, sequences, recipe, seed
+    def __init__(self, data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int, rows: slice):
+        self.data, self.sequences, self.recipe, self.seed, self.rows = data, sequences, recipe, seed, rows
 
     def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.seed, 1, step])
         size, count = self.recipe.batch_size, len(self.sequences)
-        chosen = [self.sequences[place] for place in places(step, size, count, self.seed)]
-        items = [augmented(*self._decoded(sequence), self.recipe, rng) for sequence in chosen]
+        chosen = list(enumerate(places(step, size, count, self.seed)))[self.rows]
+        items = [self._item(step, row, place) for row, place in chosen]
         return torch.stack([images for images, _ in items]), torch.stack([labels for _, labels in items])
+
+    def _item(self, step: int, row: int, place: int) -> Batch:
+        """One sequence; what is drawn for it hangs on no other's, which another process may have."""
+        rng = np.random.default_rng([self.seed, 1, step, row])
+        return augmented(*self._decoded(self.sequences[place]), self.recipe, rng)
 
     def _decoded(self, sequence: np.ndarray) -> Batch:
         images = [self.data.image(int(i)) for i in sequence]
@@ -78,7 +83,7 @@ class _Steps(Dataset[Batch]):
 
 
 def batches(
-    data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int, steps: range, workers: int
+    data: VideoDataset, sequences: np.ndarray, recipe: Recipe, seed: int, steps: range, loaders: int
 ) -> Iterator[Batch]:
-    """The batches of these steps, decoded by ``workers`` processes beside the training (0: in this one)."""
-    return loaded(_Steps(data, sequences, recipe, seed), steps, workers)
+    """This process's rows of the batches of these steps, decoded by so many ``loaders`` (0: in this one)."""
+    return loaded(_Steps(data, sequences, recipe, seed, ranks.rows()), steps, loaders)

@@ -74,6 +74,10 @@ class _Cells(_Segmentation):
         """Sequences of frames with a class for every pixel."""
         return open_video(path, subset)
 
+    def opened(self, options: JobOptions, subset: str, recipe: VideoRecipe) -> VideoDataset:
+        """As `open_data`, with sequences as long as the recipe says."""
+        return jobs.opened(options.data, subset, recipe)
+
     def refusal(self, space: SearchSpace) -> str | None:
         """Only cells are trained; the network around them is the static one."""
         return None if space.proxy_task == "video" and len(space) else "trains dynamic cells"

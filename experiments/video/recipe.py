@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from proxy_tasks.backbones import channels_of_backbone
-from proxy_tasks.overrides import require
+from proxy_tasks.overrides import require, require_at_least
 from search_spaces import InputError
 
 __all__ = ["Recipe", "StaticRecipe", "VideoRecipe"]
@@ -25,6 +25,9 @@ class _Images:
             labels with void.
         crop_width: the width of a training image in pixels.
         batch_size: the number of images, or sequences, in a step.
+        validate_every: steps between two measurements on a tenth of the training frames, which is then held out as
+            meta-val is in a search; the weights with the highest mIoU there are the result. 0: nothing is held out,
+            the last weights are the result.
     """
 
     scale: float = 1.0
@@ -34,12 +37,12 @@ class _Images:
     crop_height: int = 600
     crop_width: int = 600
     batch_size: int = 32
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
-        require(self, ("scale", "scale_min", "scale_max", "batch_size"))
+        require(self, ("scale", "scale_min", "scale_max", "batch_size"), ("validate_every",))
         for name in ("crop_height", "crop_width"):
-            if getattr(self, name) < 32:
-                raise InputError(f"setting {name!r} must be at least 32 pixels, got {getattr(self, name)}")
+            require_at_least(self, name, 32, "pixels")
         if self.scale_max < self.scale_min:
             raise InputError(f"setting 'scale_max' must not be below 'scale_min', got {self.scale_max}")
         if not 0 <= self.flip <= 1:
@@ -100,6 +103,8 @@ class VideoRecipe(_Images):
         momentum: the momentum of SGD.
         keyframe_interval: in evaluation the static decoder runs on every such frame of a clip, the cell on those
             between; 0: on a clip's first frame alone.
+        sequence_length: the number of frames in a sequence, at least 2: the cell carries the first through all others.
+            None is the published number of the data: 3, of Cityscapes 2.
         backbone: the name of the static network's encoder; None leaves it open, see `around`.
         width: the channels of decoder and cell; None leaves them open, see `around`.
     """
@@ -111,6 +116,7 @@ class VideoRecipe(_Images):
     static_learning_rate: float = 5e-4
     momentum: float = 0.9
     keyframe_interval: int = 3
+    sequence_length: int | None = None
     backbone: str | None = None
     width: int | None = None
 
@@ -118,6 +124,7 @@ class VideoRecipe(_Images):
         super().__post_init__()
         rates = ("cell_learning_rate", "finetune_cell_learning_rate", "static_learning_rate")
         require(self, rates, ("cell_epochs", "epochs", "momentum", "keyframe_interval"))
+        require_at_least(self, "sequence_length", 2, "frames")
         if self.width is not None:
             require(self, ("width",))
         if self.backbone is not None:

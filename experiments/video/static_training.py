@@ -28,7 +28,7 @@ class StaticTraining:
         recipe: all settings.
         seed: draws the order of the frames and their augmentation.
         iterations: the number of steps; None takes the recipe's epochs.
-        workers: the number of processes that decode images; 0 decodes in this one.
+        loaders: the number of processes that decode images; 0 decodes in this one.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class StaticTraining:
         recipe: StaticRecipe,
         seed: int,
         iterations: int | None = None,
-        workers: int = 0,
+        loaders: int = 0,
     ):
-        self.network, self.data, self.recipe, self.seed, self.workers = network, data, recipe, seed, workers
+        self.network, self.data, self.recipe, self.seed, self.loaders = network, data, recipe, seed, loaders
         self.frames = np.flatnonzero(data.annotated)[:, None]
         self.steps = iterations or steps_in(recipe.epochs, len(self.frames), recipe.batch_size)
         groups = [
@@ -51,15 +51,18 @@ class StaticTraining:
         self.rates = [group["lr"] for group in groups]
         self.device = next(network.parameters()).device
 
+    @property
+    def trained(self) -> StaticSegmenter:
+        """What is measured in the end."""
+        return self.network
+
     def batches(self, start: int) -> Iterator[Batch]:
         """One frame an item."""
-        return batches(self.data, self.frames, self.recipe, self.seed, range(start, self.steps), self.workers)
+        return batches(self.data, self.frames, self.recipe, self.seed, range(start, self.steps), self.loaders)
 
-    def step(self, number: int, batch: Batch) -> Tensor:
+    def loss(self, number: int, batch: Batch) -> Tensor:
         """Cross-entropy at the labels' size, plus the auxiliary classifiers' at their own."""
         images, labels = (x.squeeze(1).to(self.device) for x in batch)
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * (1 - number / self.steps) ** self.recipe.poly_power
         self.network.train()
         main, *auxiliary = self.network.training_outputs(normalise(images))
         height, width = labels.shape[-2:]
@@ -67,10 +70,13 @@ class StaticTraining:
         for logits in auxiliary:
             small = shrunk(labels, (logits.shape[-2], logits.shape[-1]))
             loss = loss + self.recipe.auxiliary_weight * cross_entropy(logits, small)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        return loss
+
+    def update(self, number: int) -> None:
+        """One step of SGD at the schedule's rates."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * (1 - number / self.steps) ** self.recipe.poly_power
         self.optimizer.step()
-        return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
         """Network and optimiser."""

@@ -1,18 +1,48 @@
 """What was trained in full, found again by its folder, its weights or its run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.families import family_of
+from experiments.families import Family, family_of
 from experiments.job_folder import read_job, read_result
 from experiments.predicting import Predictor, Trained
 from nas.run.reading import Run
 from nas.searching.plan import find_device
 from search_spaces import SPACES, Architecture, InputError
 
-__all__ = ["load"]
+__all__ = ["Training", "find", "load"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished full training.
+
+    Args:
+        folder: where it is.
+        architecture: that of the network.
+        trained: how it was trained.
+    """
+
+    folder: Path
+    architecture: Architecture
+    trained: Trained
+
+    @property
+    def family(self) -> Family:
+        """The network's."""
+        return family_of(self.architecture.space)
+
+    def predictor(self, device: str) -> Predictor:
+        """The network on ``auto``, ``cpu`` or ``cuda``; raises `InputError` where its files are damaged."""
+        make = self.family.function("predictor")
+        if make is None:
+            raise InputError(f"the family {self.family.name!r} has no predictor")
+        weights = self.folder / "weights.safetensors"
+        predictor: Predictor = make(weights, self.architecture, self.trained, torch.device(find_device(device)))
+        return predictor
 
 
 def load(what: str | Path, device: str = "auto") -> Predictor:
@@ -28,6 +58,11 @@ def load(what: str | Path, device: str = "auto") -> Predictor:
     Raises:
         InputError: there is no such training, it is not finished, or its files are damaged.
     """
+    return find(what).predictor(device)
+
+
+def find(what: str | Path) -> Training:
+    """What `load` loads, and raises as far as it can be said without the weights."""
     folder = _folder(Path(what))
     job, result = read_job(folder / "job.json"), read_result(folder)
     if result is None:
@@ -36,16 +71,8 @@ def load(what: str | Path, device: str = "auto") -> Predictor:
         raise InputError(
             f"{folder / 'result.json'} does not name the classes; an earlier version wrote it, train again"
         )
-    architecture = _architecture(job, folder)
-    family = family_of(architecture.space)
-    make = family.function("predictor")
-    if make is None:
-        raise InputError(f"the family {family.name!r} has no predictor")
     trained = Trained(job["recipe"], result["classes"], [tuple(shade) for shade in result.get("palette", ())])
-    predictor: Predictor = make(
-        folder / "weights.safetensors", architecture, trained, torch.device(find_device(device))
-    )
-    return predictor
+    return Training(folder, _architecture(job, folder), trained)
 
 
 def _folder(path: Path) -> Path:

@@ -13,6 +13,7 @@ from proxy_tasks.data.images import (
     ObjectAnnotation,
     Shapes,
     Target,
+    held_apart,
     open_dataset,
     register,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Shapes",
     "Target",
     "VideoDataset",
+    "held_apart",
     "open_dataset",
     "open_video",
     "register",

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from proxy_tasks import ranks
 from proxy_tasks.backbones import channels_of_backbone, make_backbone
 from proxy_tasks.fcos.loss import fcos_loss_sums
 from proxy_tasks.fcos.targets import Locations, anchors_of, assign, level_sizes, pad_boxes
@@ -77,7 +80,7 @@ class Detector(FCOS):
             dense = assign(*pad_boxes([target], anchors[0].device), locations)
             outputs = {name: value[number : number + 1] for name, value in head_outputs.items()}
             sums.append(fcos_loss_sums(outputs, dense, locations.sizes, self.regression))
-        terms = functools.reduce(operator.add, sums).terms()
+        terms = functools.reduce(operator.add, sums).over_ranks().terms()
         return {LOSSES[name]: term for name, term in terms.items()}
 
 
@@ -89,6 +92,31 @@ class AnchorDetector(RetinaNet):
         if targets is not None:
             targets = [_without_crowds(target) for target in targets]
         return super().forward(images, targets)
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """torchvision's means over the images; of several processes this one's part of those over all images."""
+        own = torch.tensor(float(len(targets)), device=anchors[0].device)
+        share = own / ranks.summed(own)
+        return {name: loss * share for name, loss in super().compute_loss(targets, head_outputs, anchors).items()}
+
+
+class _Transform(GeneralizedRCNNTransform):
+    """torchvision's; the images of all processes that train together are padded to one size."""
+
+    def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
+        """As torchvision's: (B, 3, H, W)."""
+        if self.training:
+            sides = torch.tensor([image.shape[-2:] for image in images], device=images[0].device).amax(dim=0)
+            height, width = (int(side) for side in ranks.largest(sides))
+            first = images[0]
+            images = [F.pad(first, (0, width - first.shape[-1], 0, height - first.shape[-2])), *images[1:]]
+        batch: Tensor = super().batch_images(images, size_divisible)
+        return batch
 
 
 def _without_crowds(target: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -142,11 +170,18 @@ def build_detector(
     sizes |= {"score_thresh": SCORE_THRESHOLD, "detections_per_img": DETECTIONS}
     if isinstance(decoder.head, RetinaNetHead):
         anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
-        return AnchorDetector(pyramid, num_classes, anchor_generator=anchors, head=decoder.head, **sizes)
+        return _padded_alike(AnchorDetector(pyramid, num_classes, anchor_generator=anchors, head=decoder.head, **sizes))
     if centerness_on not in TOWERS:
         raise InputError(f"centerness is predicted on the tower of {' or '.join(TOWERS)}, got {centerness_on!r}")
     decoder.head.centerness_on = centerness_on
-    return Detector(pyramid, num_classes, head=decoder.head, nms_thresh=NMS_THRESHOLD, **sizes)
+    return _padded_alike(Detector(pyramid, num_classes, head=decoder.head, nms_thresh=NMS_THRESHOLD, **sizes))
+
+
+def _padded_alike(detector: Any) -> Any:
+    """The detector with our `_Transform` for torchvision's, of the same settings."""
+    own = detector.transform
+    detector.transform = _Transform(own.min_size, own.max_size, own.image_mean, own.image_std, own.size_divisible)
+    return detector
 
 
 def detections(

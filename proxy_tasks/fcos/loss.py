@@ -5,13 +5,14 @@ ignored; locations that are ignored have no loss. Notation: B images, L location
 from 0).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
+from proxy_tasks import ranks
 from proxy_tasks.fcos.targets import IGNORED, DenseTargets
 
 __all__ = ["FCOSLossSums", "fcos_loss_sums"]
@@ -38,6 +39,10 @@ class FCOSLossSums:
 
     def __add__(self, other: "FCOSLossSums") -> "FCOSLossSums":
         return FCOSLossSums(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+    def over_ranks(self) -> "FCOSLossSums":
+        """The same with what divides summed over all processes, so that each has its part of the whole batch's loss."""
+        return replace(self, foreground=ranks.summed(self.foreground), boxes=ranks.summed(self.boxes))
 
     def terms(self) -> dict[str, Tensor]:
         """The three losses by name, each divided by what it counts; where nothing is counted by 1."""

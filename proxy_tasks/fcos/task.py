@@ -149,13 +149,16 @@ class FCOSTask(ProxyTask):
         return not self.head_only or architecture.space.name in (self.space.name, "fpn_fcos")
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:
-        """``params`` and ``macs`` of the whole decoder for one crop, the FPN's included where heads are searched."""
-        counted = self._sizes(self.prepared.crops).complexity(self._whole(architecture))
+        """``params`` and ``macs`` of the whole decoder for one crop, the FPN's included where heads are searched.
+
+        Widths are those of `sizes`: what a network costs does not hang on how narrow it is while it is searched.
+        """
+        counted = self._sizes_found().complexity(self._whole(architecture))
         return {"params": float(counted.params), "macs": float(counted.macs)}
 
     def forward_pass(self, architecture: Architecture) -> Callable[[], object]:
         """See `ProxyTask`: backbone, FPN and head on one crop; no decoding of boxes, whose time depends on training."""
-        decoder = self._sizes(self.prepared.crops).build(self._whole(architecture), self.options.seed)
+        decoder = self._sizes_found().build(self._whole(architecture), self.options.seed)
         network = nn.Sequential(deepcopy(self.prepared.body), decoder).eval().to(self.device)
         network.to(memory_format=torch.channels_last)
         side = padded(self.settings.crop)
@@ -224,6 +227,10 @@ class FCOSTask(ProxyTask):
 
     def _sizes(self, crops: Crops) -> DecoderSizes:
         return DecoderSizes(self.settings.backbone, len(crops.classes), self.width, self.settings.crop)
+
+    def _sizes_found(self) -> DecoderSizes:
+        """Those of the decoder that is found."""
+        return replace(self._sizes(self.prepared.crops), width=self.settings.width)
 
     def _training(
         self, model: nn.Module, seed: int, meta_train: np.ndarray, cache: CachedFeatures

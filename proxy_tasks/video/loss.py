@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from proxy_tasks import ranks
 from proxy_tasks.data.video.base import VOID
 
 __all__ = ["cross_entropy", "cross_entropy_sums"]
@@ -19,6 +20,6 @@ def cross_entropy_sums(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean over the pixels that are not void, 0 where all are."""
+    """The mean over the pixels that are not void, 0 where all are; of several processes this one's part of it."""
     total, pixels = cross_entropy_sums(logits, labels)
-    return total / pixels.clamp(min=1)
+    return total / ranks.summed(pixels).clamp(min=1)

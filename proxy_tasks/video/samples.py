@@ -25,7 +25,7 @@ def samples(data: str | Path | None, count: int) -> tuple[list[Tensor], str]:
     Raises:
         InputError: bad data.
     """
-    video = open_video(data, "test")
+    video = open_video(data, "test", sequence_length=2)
     pairs = [(clip[0], clip[min(1, len(clip) - 1)]) for clip in video.clips[:count]]
     frames = [torch.stack([video.image(first), video.image(second)]) for first, second in pairs]
     clips = [beside_mirror_image(pair) for pair in frames]

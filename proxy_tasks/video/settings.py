@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy_tasks.backbones import channels_of_backbone
-from proxy_tasks.overrides import overridden, require
+from proxy_tasks.overrides import overridden, require, require_at_least
 from search_spaces import InputError
 
 __all__ = ["VideoSettings", "video_settings"]
@@ -28,6 +28,8 @@ class VideoSettings:
         pretrain_iterations: the number of steps of the static network's training, where no trained one is given.
         pretrain_batch_size: the number of frames in such a step.
         pretrain_learning_rate: the peak learning rate of AdamW in them, under the one-cycle schedule.
+        sequence_length: the number of frames in a sequence, at least 2: the cell carries the first through all others,
+            in training and in scoring. None is the published number of the data: 3, of Cityscapes 2.
     """
 
     long_side: int
@@ -41,6 +43,7 @@ class VideoSettings:
     pretrain_iterations: int
     pretrain_batch_size: int
     pretrain_learning_rate: float
+    sequence_length: int | None = None
 
 
 # thesis 6.4.1, for CamVid (whose frames are smaller than the published crop of 600) and for Cityscapes
@@ -74,4 +77,5 @@ def video_settings(preset: str, space: str, backbone: str | None, overrides: Map
         value = getattr(settings, name)
         if value < 32:
             raise InputError(f"setting {name!r} must be at least 32 pixels (the backbone's stride), got {value}")
+    require_at_least(settings, "sequence_length", 2, "frames")
     return settings

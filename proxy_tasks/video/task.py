@@ -61,7 +61,7 @@ class VideoTask(ProxyTask):
 
     def open_data(self) -> VideoDataset:
         """The frames that cells are searched on, opened and checked."""
-        return open_video(self.options.data, "train")
+        return open_video(self.options.data, "train", sequence_length=self.settings.sequence_length)
 
     def prepare(self, progress: Progress) -> None:
         """Opens, or builds, the frames, the static network and all that it gives for them.
@@ -76,8 +76,9 @@ class VideoTask(ProxyTask):
         meta_train, meta_val = split(data, self.options.seed)
         if not len(meta_train.sequences()) or not len(meta_val.sequences()):
             raise InputError(
-                f"{data.root}: meta-train and meta-val need a sequence of {data.sequence_length} frames each that share"
-                f" no frame, but the train set has only {len(data.sequences())} sequence(s)"
+                f"{data.root}: meta-train and meta-val need a sequence of {data.sequence_length} frames each (setting"
+                f" 'sequence_length') that share no frame, but the train set has only"
+                f" {len(data.sequences())} sequence(s)"
             )
         site = Site(self.options.cache_root, self.device, progress)
         crops = Frames(

@@ -115,7 +115,8 @@ class GlobalPool(nn.Module):
     """Global average pooling, 1×1 convolution, norm and ReLU, upsampled to the size of the input ("gap").
 
     In training a batch of one image has one value per channel here, of which there is no variance: batch norm then
-    normalises by its running statistics and leaves them as they are, where it would raise an error by itself.
+    normalises by its running statistics and leaves them as they are, where it would raise an error by itself. (Whether
+    the batch is one image it knows best: other processes may have more of it.)
     """
 
     def __init__(self, channels: int, norm: Norm):
@@ -124,15 +125,21 @@ class GlobalPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape, constant over each map."""
-        y = self.conv(x.mean((2, 3), keepdim=True))
-        norm = self.norm
-        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(x) == 1:
-            y = F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
-        else:
-            y = norm(y)
+        y = self._normalised(self.conv(x.mean((2, 3), keepdim=True)))
         # to upsample one position is to repeat it; the layout of a 1×1 map says nothing, that of x is to be kept
         layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         return self.relu(y).expand_as(x).contiguous(memory_format=layout)
+
+    def _normalised(self, y: Tensor) -> Tensor:
+        norm = self.norm
+        if not (isinstance(norm, nn.BatchNorm2d) and norm.training and len(y) == 1):
+            normalised: Tensor = norm(y)
+            return normalised
+        parts = (y, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        try:
+            return F.batch_norm(*parts, training=True, momentum=norm.momentum or 0.0, eps=norm.eps)
+        except ValueError:
+            return F.batch_norm(*parts, eps=norm.eps)
 
 
 def _separable(channels: int, kernel: int, dilation: int, norm: Norm) -> nn.Sequential:

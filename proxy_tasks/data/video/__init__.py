@@ -36,7 +36,9 @@ def register_video(name: str, reader: type[FileVideoDataset]) -> type[FileVideoD
     return reader
 
 
-def open_video(path: str | Path | None, subset: str = "train", sequences: bool = True) -> VideoDataset:
+def open_video(
+    path: str | Path | None, subset: str = "train", sequences: bool = True, sequence_length: int | None = None
+) -> VideoDataset:
     """Opens the video dataset in the folder ``path``, whose layout is recognised; None is the built-in `MovingShapes`.
 
     Args:
@@ -45,11 +47,12 @@ def open_video(path: str | Path | None, subset: str = "train", sequences: bool =
         sequences: whether sequences are asked for. Without them a dataset need not have any, and frames that are there
             for the sake of sequences alone are neither looked for nor read: Cityscapes then needs no
             ``leftImg8bit_sequence``.
+        sequence_length: the number of frames in a sequence, at least 2; None is the published one: 3, of Cityscapes 2.
 
     Raises:
         InputError: no such folder, no known layout or several, or anything wrong with the data: file and place.
     """
     if path is None:
-        return MovingShapes(subset=subset)
+        return MovingShapes(subset=subset, sequence_length=sequence_length)
     reader: Callable[..., VideoDataset] = recognised(Path(path), VIDEO_DATASETS)
-    return reader(path, subset, sequences)
+    return reader(path, subset, sequences, sequence_length)

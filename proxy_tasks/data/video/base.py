@@ -38,7 +38,9 @@ class VideoDataset(ABC):
         palette: the colour of each class, RGB, 0 to 255, as the dataset's authors draw it.
         fingerprint: hex digest of what the data is: frames (name, size in bytes and pixels), clips, classes, and the
             label files' bytes. It does not depend on where the folder lies.
-        sequence_length: frames of a sequence.
+        sequence_length: frames of a sequence; the class has the published number, an instance what it was opened with.
+        sparse: whether single frames are annotated, far from each other. A sequence then ends in one of them, and those
+            between its first and its last frame need no labels.
         clips: the frames' numbers, clip by clip; consecutive frames only, never across the end of a recording or a gap
             in it. Every frame is in one clip, which may be of one frame.
         annotated: bool (frames,), whether the frame has labels.
@@ -50,6 +52,7 @@ class VideoDataset(ABC):
     palette: tuple[tuple[int, int, int], ...]
     fingerprint: str
     sequence_length: int
+    sparse: bool = False
     clips: tuple[tuple[int, ...], ...]
     annotated: np.ndarray
 
@@ -86,13 +89,22 @@ class VideoDataset(ABC):
     def sequences(self) -> np.ndarray:
         """Every sequence to learn from: int64 (n, sequence_length), the frames' numbers in order.
 
-        These are all windows (stride 1) within a clip whose frames after the first are annotated: the static network
-        alone sees the first one.
+        These are all windows (stride 1) within a clip whose frames after the first are annotated, or of a ``sparse``
+        dataset whose last is: the static network alone sees the first one.
         """
         length = self.sequence_length
         windows = [clip[start : start + length] for clip in self.clips for start in range(len(clip) - length + 1)]
         found = np.array(windows, np.int64).reshape(-1, length)
-        return found[self.annotated[found[:, 1:]].all(1)]
+        learned = found[:, -1:] if self.sparse else found[:, 1:]
+        return found[self.annotated[learned].all(1)]
+
+    def check_sequences(self, subset: str) -> None:
+        """Raises `InputError` where the frames, those of ``subset``, have no sequence."""
+        if not len(self.sequences()):
+            raise InputError(
+                f"{self.root}: its {subset} set has no run of {self.sequence_length} consecutive frames, which a"
+                f" sequence needs (setting 'sequence_length'); the longest is of {max(map(len, self.clips))}"
+            )
 
     def verify(self) -> None:
         """Decodes every image and every label file once, in threads; raises `InputError` at the first bad one."""

@@ -37,8 +37,10 @@ class CamVid(FileVideoDataset):
     # fmt: on
     label_map = np.array([*range(len(classes)), VOID] + [INVALID] * (255 - len(classes)), np.uint8)
 
-    def __init__(self, root: str | Path, subset: str = "train", sequences: bool = True):
-        super().__init__(root, subset, sequences)
+    def __init__(
+        self, root: str | Path, subset: str = "train", sequences: bool = True, sequence_length: int | None = None
+    ):
+        super().__init__(root, subset, sequences, sequence_length)
         self.verify()
 
     @classmethod

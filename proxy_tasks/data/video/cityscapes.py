@@ -35,15 +35,16 @@ def _label_map() -> np.ndarray:
 class Cityscapes(FileVideoDataset):
     """A folder with ``leftImg8bit/``, ``leftImg8bit_sequence/`` and ``gtFine/``; in each ``train/CITY``, ``val/CITY``.
 
-    A clip is an annotated frame, ``gtFine/*_gtFine_labelIds.png`` and ``leftImg8bit/*_leftImg8bit.png``, after the
-    frame before it, from ``leftImg8bit_sequence``; where no sequences are asked for, it is the annotated frame alone.
+    A clip is an annotated frame, ``gtFine/*_gtFine_labelIds.png`` and ``leftImg8bit/*_leftImg8bit.png``, after those
+    before it that make a sequence with it (the published one has two frames, so that is one), from
+    ``leftImg8bit_sequence``; where no sequences are asked for, it is the annotated frame alone.
     The labels of the test set are not public: ``"test"`` reads ``val`` as the papers do. Values in label files are
     checked when they are decoded, not before: a file is large.
     """
 
     layout = "Cityscapes"
     looks_for = "leftImg8bit/ or gtFine/"
-    sequence_length = 2
+    sequence_length, sparse = 2, True
     classes = tuple(IDS.values())
     # fmt: off
     palette = (
@@ -70,11 +71,16 @@ class Cityscapes(FileVideoDataset):
         return [_frame(images[name], labels[name]) for name in images]
 
     def read_for_sequences(self, root: Path, subset: str, frames: Sequence[Frame]) -> list[Frame]:
-        """The frame before every annotated one, where that is not annotated too."""
+        """The frames before every annotated one, as far as a sequence reaches and as they are not annotated too."""
         known = {(frame.recording, frame.number) for frame in frames}
-        first = [frame for frame in frames if (frame.recording, frame.number - 1) not in known]
         folder = _folder(root, "leftImg8bit_sequence", "val" if subset == "test" else subset)
-        return [_before(frame, folder) for frame in first]
+        found: list[Frame] = []
+        for frame in frames:
+            for steps in range(1, self.sequence_length):
+                if (frame.recording, frame.number - steps) not in known:
+                    found.append(_before(frame, steps, folder))
+                    known.add((frame.recording, frame.number - steps))
+        return found
 
 
 def _folder(root: Path, package: str, part: str) -> Path:
@@ -98,14 +104,17 @@ def _frame(image: Path, labels: Path) -> Frame:
     return Frame(match[1], int(match[2]), name, image, labels)
 
 
-def _before(frame: Frame, folder: Path) -> Frame:
-    """The frame before an annotated one, without labels."""
-    number = frame.number - 1
+def _before(frame: Frame, steps: int, folder: Path) -> Frame:
+    """The frame so many steps before an annotated one, without labels."""
+    number = frame.number - steps
     name = f"{frame.recording}_{number:06d}"
     image = folder / frame.image.parent.name / f"{name}{IMAGE}"
     if not image.is_file():
+        which, otherwise = (
+            (f"frame {steps}", ", or lower the setting 'sequence_length'") if steps > 1 else ("frame", "")
+        )
         raise InputError(
-            f"the frame before {frame.image} is missing, {image}; download Cityscapes' package "
-            "leftImg8bit_sequence_trainvaltest"
+            f"the {which} before {frame.image} is missing, {image}; download Cityscapes' package "
+            f"leftImg8bit_sequence_trainvaltest{otherwise}"
         )
     return Frame(frame.recording, number, name, image, None)

@@ -75,6 +75,7 @@ class FileVideoDataset(VideoDataset):
         root: the folder.
         subset: ``"train"``, ``"val"`` or ``"test"``.
         sequences: whether sequences are asked for, see `open_video`.
+        sequence_length: see `open_video`; None is the layout's own.
 
     Raises:
         InputError: anything wrong with the files, found by their headers; no frame; or, where sequences are asked for,
@@ -87,8 +88,11 @@ class FileVideoDataset(VideoDataset):
     label_map: np.ndarray
     """uint8 (256,): the class of each value in a label file, `VOID` or `INVALID`."""
 
-    def __init__(self, root: str | Path, subset: str = "train", sequences: bool = True):
+    def __init__(
+        self, root: str | Path, subset: str = "train", sequences: bool = True, sequence_length: int | None = None
+    ):
         self.root, self.subset = str(root), check_video_subset(subset)
+        self.sequence_length = sequence_length or self.sequence_length
         frames = self.read(Path(root), subset)
         if sequences:
             frames = [*frames, *self.read_for_sequences(Path(root), subset, frames)]
@@ -104,7 +108,7 @@ class FileVideoDataset(VideoDataset):
         self._sizes = [size for size, _ in checked]
         self._check_sizes()
         if sequences:
-            self._check_sequences()
+            self.check_sequences(subset)
         head = [self.layout, subset, self.classes, self.label_map.tolist(), self.clips, [frame[1] for frame in checked]]
         self.fingerprint = hashlib.sha256(json.dumps(head).encode()).hexdigest()
 
@@ -164,14 +168,6 @@ class FileVideoDataset(VideoDataset):
                     f"the image {self._frames[index].image} has {w} x {h} pixels, {self._frames[first].image} of the "
                     f"same clip has {first_w} x {first_h}"
                 )
-
-    def _check_sequences(self) -> None:
-        if not len(self.sequences()):
-            longest = max(map(len, self.clips))
-            raise InputError(
-                f"{self.root}: its {self.subset} set has no run of {self.sequence_length} consecutive frames, which a "
-                f"sequence needs; the longest is of {longest}"
-            )
 
 
 def _check(frame: Frame) -> tuple[tuple[int, int], list[object]]:

@@ -84,6 +84,7 @@ class MovingShapes(VideoDataset):
         length: the number of frames in a clip.
         size: the height and the width of a frame in pixels.
         seed: draws the whole set.
+        sequence_length: the number of frames in a sequence; None is 3.
 
     Raises:
         InputError: an unknown subset, no clip, clips shorter than a sequence, frames of less than 32 pixels, or a
@@ -96,16 +97,26 @@ class MovingShapes(VideoDataset):
     palette = ((0, 0, 0), (220, 60, 60), (60, 180, 75), (70, 110, 230), (235, 200, 40))
     sequence_length = 3
 
-    def __init__(self, subset: str = "train", count: int = 48, length: int = 6, size: int = 128, seed: int = 0):
-        least = {"count": 1, "length": self.sequence_length, "size": SMALLEST, "seed": 0}
+    def __init__(
+        self,
+        subset: str = "train",
+        count: int = 48,
+        length: int = 6,
+        size: int = 128,
+        seed: int = 0,
+        sequence_length: int | None = None,
+    ):
+        least = {"count": 1, "length": 1, "size": SMALLEST, "seed": 0}
         for what, value in (("count", count), ("length", length), ("size", size), ("seed", seed)):
             if value < least[what]:
                 raise InputError(f"the moving shapes' {what} must be at least {least[what]}, got {value}")
         self.subset, self.seed = check_video_subset(subset), seed
         self.length, self.side = length, size
+        self.sequence_length = sequence_length or self.sequence_length
         numbers = range(count * length)
         self.clips = tuple(tuple(numbers[start : start + length]) for start in numbers[::length])
         self.annotated = np.ones(len(numbers), bool)
+        self.check_sequences(subset)
         head = [self.layout, self.classes, subset, count, length, size, seed]
         digest = hashlib.sha256(json.dumps(head).encode())
         for drawn in self._draw(length - 1):  # another way of drawing is another set

@@ -29,7 +29,7 @@ class Part(VideoDataset):
         self.numbers = np.array(sorted(frames), np.int64)
         """For each frame of this part, its number in the whole."""
         self.layout, self.root, self.classes, self.palette = whole.layout, whole.root, whole.classes, whole.palette
-        self.sequence_length = whole.sequence_length
+        self.sequence_length, self.sparse = whole.sequence_length, whole.sparse
         self.annotated = whole.annotated[self.numbers]
         self.clips = tuple(run for clip in whole.clips for run in self._runs(clip))
         content = json.dumps([whole.fingerprint, self.numbers.tolist()])

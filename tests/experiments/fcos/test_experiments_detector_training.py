@@ -3,14 +3,18 @@
 import dataclasses
 
 import pytest
+import safetensors.torch
 import torch
 import trees
 
 from experiments import published, training
+from experiments.fcos import jobs
 from experiments.fcos.loading import batches
 from experiments.fcos.recipe import DetectorRecipe
 from experiments.fcos.training import DetectorTraining, rate_factor
-from proxy_tasks.data import Shapes, open_dataset
+from experiments.promotion import JobOptions
+from experiments.training import step
+from proxy_tasks.data import Shapes, held_apart, open_dataset
 from proxy_tasks.fcos.detector import build_detector
 from search_spaces import InputError
 
@@ -48,17 +52,17 @@ def test_one_cycle_is_torchs(steps):
     recipe = DetectorRecipe(schedule="one_cycle")
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps)
-    for step in range(steps):
-        assert rate_factor(recipe, step, steps) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
+    for number in range(steps):
+        assert rate_factor(recipe, number, steps) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9)
         optimizer.step()
-        if step + 1 < steps:
+        if number + 1 < steps:
             theirs.step()
 
 
 def test_batches_are_functions_of_their_step():
     data = Shapes(5, size=64)
-    whole = list(batches(data, SMALL, 3, range(6), workers=0))
-    for later, first in zip(batches(data, SMALL, 3, range(4, 6), workers=1), whole[4:], strict=True):
+    whole = list(batches(data, SMALL, 3, range(6), loaders=0))
+    for later, first in zip(batches(data, SMALL, 3, range(4, 6), loaders=1), whole[4:], strict=True):
         assert later[0] == first[0]
         for one, other in zip(
             (*later[1], *(t["boxes"] for t in later[2])), (*first[1], *(t["boxes"] for t in first[2])), strict=True
@@ -66,7 +70,7 @@ def test_batches_are_functions_of_their_step():
             assert torch.equal(one, other)
     assert len({side for side, _, _ in whole}) > 1
     assert all(64 <= side <= 96 for side, _, _ in whole)
-    other = next(iter(batches(data, SMALL, 4, range(1), workers=0)))
+    other = next(iter(batches(data, SMALL, 4, range(1), loaders=0)))
     assert not torch.equal(other[1][0], whole[0][1][0])
 
 
@@ -111,7 +115,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, monkeypatch, ch
 def test_it_learns():
     recipe = dataclasses.replace(SMALL, optimizer="adamw", learning_rate=3e-3, schedule="one_cycle", gradient_norm=10.0)
     job = DetectorTraining(detector(), Shapes(4, size=96), recipe, 0, iterations=30)
-    losses = [float(job.step(number, batch)) for number, batch in enumerate(job.batches(0))]
+    losses = [float(step(job, number, batch)) for number, batch in enumerate(job.batches(0))]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
@@ -132,3 +136,39 @@ def test_it_learns():
 def test_settings_out_of_range(changes, sentence):
     with pytest.raises(InputError, match=sentence.replace("[", r"\[").replace(")", r"\)")):
         DetectorRecipe(**changes)
+
+
+def test_a_tenth_of_the_images_is_held_out():
+    whole = Shapes(24, size=64)
+    learned, held_out = held_apart(whole, 3)
+    assert (len(learned), len(held_out)) == (22, 2)
+    assert sorted([*learned.numbers, *held_out.numbers]) == list(range(24))
+    assert torch.equal(held_out[1][0], whole[int(held_out.numbers[1])][0])
+    assert held_out[1][1]["image_id"] == whole[int(held_out.numbers[1])][1]["image_id"]
+    assert len({whole.fingerprint, learned.fingerprint, held_out.fingerprint}) == 3
+    assert held_apart(whole, 3)[1].fingerprint == held_out.fingerprint != held_apart(whole, 4)[1].fingerprint
+    assert (held_out.classes, held_out.category_ids) == (whole.classes, whole.category_ids)
+    with pytest.raises(InputError, match="a tenth held out needs at least 2 images, the train set has 1"):
+        held_apart(Shapes(1, size=64), 0)
+
+
+def test_a_detectors_best_weights_are_the_result(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.fcos.evaluation.median_milliseconds", lambda *_, **__: 1.0)
+    monkeypatch.setattr(jobs, "opened", lambda options, subset: Shapes(4, size=64, subset=subset))
+    recipe, rates = dataclasses.replace(SMALL, validate_every=2, weight_average=0.5), iter([0.3, 0.2])
+    evaluate, seen = jobs.evaluate, []
+
+    def measured(network, data, *others):
+        figures, *found = evaluate(network, data, *others)
+        seen.append((len(data), {name: value.clone() for name, value in network.state_dict().items()}))
+        return figures | {"ap": next(rates, 0.0)}, *found
+
+    monkeypatch.setattr(jobs, "evaluate", measured)
+    options = JobOptions(iterations=4, backbone_weights="none")
+    jobs.train_detector(tmp_path, published.load("fpn_fcos"), recipe, options, False, lambda *_: None)
+    assert [images for images, _ in seen] == [1, 1, 4]
+    weights = safetensors.torch.load_file(tmp_path / "weights.safetensors")
+    for name, value in weights.items():
+        assert torch.equal(value, seen[0][1][name]), name
+    last = safetensors.torch.load_file(tmp_path / "last.safetensors")
+    assert any(not torch.equal(value, weights[name]) for name, value in last.items())

@@ -196,7 +196,7 @@ def test_a_video_training_beside_its_baseline(tmp_path, camvid, static):
 def test_only_annotated_frames_are_drawn(tmp_path, static, monkeypatch):
     data = noise(6, lengths=[3, 3], annotated=[False, True, True, False, True, True])
     data.classes, data.palette = data.classes[:4], data.palette[:4]
-    monkeypatch.setattr(jobs, "open_video", lambda path, subset: data)
+    monkeypatch.setattr(jobs, "open_video", lambda path, subset, **_: data)
     save_weights(build(), tmp_path / "static.safetensors")
     asked = JobOptions(static=str(tmp_path / "static.safetensors"), pictures=6)
     measure_baseline(tmp_path / "baseline", video_recipe(), asked, False, told)
@@ -204,6 +204,34 @@ def test_only_annotated_frames_are_drawn(tmp_path, static, monkeypatch):
     assert drawn == {"frame1", "frame2", "frame4", "frame5"}
     draw_strips(tmp_path / "strips", None, {"baseline": tmp_path / "baseline"})
     assert {path.stem for path in (tmp_path / "strips").iterdir()} == drawn | {"legend"}
+
+
+@pytest.mark.parametrize("highest", [1, 3])
+def test_the_weights_that_did_best_on_held_out_frames_are_the_result(tmp_path, monkeypatch, highest):
+    static = tmp_path / "static.safetensors"
+    save_weights(build(), static)
+    data, seen, merits = noise(12, size=(40, 48)), [], iter([0.1, 0.1, 0.1])
+    monkeypatch.setattr(jobs, "open_video", lambda *_, **__: data)
+    evaluate = jobs.evaluate
+
+    def measured(network, part, *others):
+        figures, kept = evaluate(network, part, *others)
+        if part is not data:
+            seen.append(({name: value.clone() for name, value in network.state_dict().items()}, len(part)))
+            figures["miou"] = next(merits) + (len(seen) == highest)
+        return figures, kept
+
+    monkeypatch.setattr(jobs, "evaluate", measured)
+    chosen = JobOptions(data="memory", iterations=2, static=str(static))
+    recipe = video_recipe(cell_epochs=1, batch_size=8, validate_every=1)
+    train_video(tmp_path / "job", cell(), recipe, chosen, False, told)
+    assert len(seen) == 3
+    assert all(0 < frames < 12 for _, frames in seen)
+    best, last = (safetensors.torch.load_file(tmp_path / "job" / f"{name}.safetensors") for name in ("weights", "last"))
+    for name, value in best.items():
+        assert torch.equal(value, seen[highest - 1][0][name]), name
+    assert all(torch.equal(value, seen[-1][0][name]) for name, value in last.items())
+    assert (tmp_path / "job" / "validation.csv").read_text().count("\n") == 4
 
 
 def test_static_weights_are_needed_and_must_fit(tmp_path, camvid, static):

@@ -90,15 +90,15 @@ def test_sequences_of_the_published_video_recipes_are_neither_scaled_nor_mirrore
 
 def test_one_batch_is_the_same_from_every_start_and_by_every_number_of_workers():
     data, recipe = noise(7, lengths=[4, 3]), static_recipe(batch_size=3)
-    every = list(batches(data, data.sequences(), recipe, 5, range(6), workers=0))
+    every = list(batches(data, data.sequences(), recipe, 5, range(6), loaders=0))
     assert every[0][0].shape == (3, 3, 3, 32, 32)
     assert every[0][1].shape == (3, 3, 32, 32)
-    later = list(batches(data, data.sequences(), recipe, 5, range(4, 6), workers=0))
-    beside = list(batches(data, data.sequences(), recipe, 5, range(6), workers=2))
+    later = list(batches(data, data.sequences(), recipe, 5, range(4, 6), loaders=0))
+    beside = list(batches(data, data.sequences(), recipe, 5, range(6), loaders=2))
     for got, expected in zip([*later, *beside], [*every[4:], *every], strict=True):
         assert torch.equal(got[0], expected[0])
         assert torch.equal(got[1], expected[1])
-    other = next(batches(data, data.sequences(), recipe, 6, range(6), workers=0))
+    other = next(batches(data, data.sequences(), recipe, 6, range(6), loaders=0))
     assert not torch.equal(other[0], every[0][0])
 
 
@@ -111,7 +111,7 @@ def test_every_item_occurs_once_a_pass_each_time_in_another_order():
     assert (steps_in(3, count, 3), steps_in(1, count, 3), steps_in(0, count, 3)) == (7, 3, 0)
     drawn = [
         int(labels[labels != VOID].unique())
-        for _, batch in batches(data, frames, recipe, 0, range(7), workers=0)
+        for _, batch in batches(data, frames, recipe, 0, range(7), loaders=0)
         for labels in batch
     ]
     passes = [tuple(drawn[start : start + count]) for start in range(0, 21, count)]
@@ -121,7 +121,7 @@ def test_every_item_occurs_once_a_pass_each_time_in_another_order():
 
 def test_a_frame_without_labels_is_void():
     data = noise(3, annotated=[False, True, True])
-    (images, labels), *_ = batches(data, data.sequences(), static_recipe(batch_size=1), 0, range(1), workers=0)
+    (images, labels), *_ = batches(data, data.sequences(), static_recipe(batch_size=1), 0, range(1), loaders=0)
     assert images.float().std() > 40
     assert (labels[0, 0] == VOID).all()
     assert (labels[0, 1] != VOID).any()

@@ -154,7 +154,7 @@ def test_a_cell_of_a_file(home, tmp_path, capsys):
 def test_cityscapes(tmp_path):
     data = trees.write_cityscapes(tmp_path / "data", n=2, n_test=2, size=(64, 40))
     static = ["--recipe", "cityscapes_static", "--data", data, "--iterations", "1", "--out", tmp_path / "out", *TINY]
-    run(promote_command.main, "arch2", *static, "--pictures", "2", "--workers", "1")
+    run(promote_command.main, "arch2", *static, "--pictures", "2", "--loaders", "1")
     place = the(tmp_path / "out", "arch2-cityscapes_static-*")
     names = ["frankfurt_000000_000019.png", "frankfurt_000001_000019.png"]
     assert sorted(os.listdir(place / "pictures")) == names
@@ -168,7 +168,7 @@ def test_cityscapes(tmp_path):
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_saves_says_how_to_go_on_and_gives_130(home, tmp_path, capsys):
-    flags = ["--recipe", "camvid_static", "--data", home / "data", *TINY, "--iterations", "100000", "--workers", "1"]
+    flags = ["--recipe", "camvid_static", "--data", home / "data", *TINY, "--iterations", "100000", "--loaders", "1"]
     arguments = [str(a) for a in ("arch2", *flags, "--out", tmp_path / "out")]
     command = [sys.executable, "-m", "nas.cli.promote", *arguments]
     process = subprocess.Popen(

@@ -106,7 +106,7 @@ def test_names(assert_refused, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "value", "least"),
     [("--top", "0", 1), ("--iterations", "0", 1), ("--iterations", "-5", 1), ("--workers", "-1", 0),
-     ("--seed", "-1", 0), ("--pictures", "-2", 0)],
+     ("--loaders", "-1", 0), ("--seed", "-1", 0), ("--pictures", "-2", 0)],
 )  # fmt: skip
 def test_numbers(assert_refused, flag, value, least):
     assert_refused(

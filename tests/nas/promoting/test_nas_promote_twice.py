@@ -36,7 +36,7 @@ def test_a_training_is_known_by_all_that_it_comes_from(tmp_path):
         *(identity(recipe, JobOptions(static=str(tmp_path / name)), "data") for name in ("a", "b")),
     ]
     assert len(set(known)) == len(known)
-    same = JobOptions(data="elsewhere", device="cuda", workers=3, pictures=4)  # where and what is drawn, not how
+    same = JobOptions(data="elsewhere", device="cuda", loaders=3, pictures=4)  # where and what is drawn, not how
     assert identity(recipe, same, "data") == known[0]
     (tmp_path / "c").write_bytes(b"a")
     assert identity(recipe, JobOptions(static=str(tmp_path / "c")), "data") == known[-2]

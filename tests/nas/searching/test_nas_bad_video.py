@@ -71,11 +71,12 @@ CAMVID_FAULTS = {
     ),
     "no run of three frames": (
         lambda p: keep(p, 0, 1, 6, 7),
-        r"data: its train set has no run of 3 consecutive frames, which a sequence needs; the longest is of 2",
+        r"data: its train set has no run of 3 consecutive frames, which a sequence needs \(setting 'sequence_length'\);"
+        r" the longest is of 2",
     ),
     "one sequence": (
         lambda p: keep(p, 0, 1, 2),
-        r"data: meta-train and meta-val need a sequence of 3 frames each that share no frame, but .* only 1 sequence",
+        r"data: meta-train and meta-val need a sequence of 3 frames each .* that share no frame, .* only 1 sequence",
     ),
     "nothing but void": (
         lambda p: [Image.new("L", (64, 48), 11).save(path) for path in (p.data / "trainannot").iterdir()],

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision.datasets import Cityscapes as Official
 from trees import write_cityscapes
 
@@ -9,6 +10,7 @@ from proxy_tasks.data.video import open_video
 from proxy_tasks.data.video.base import VOID
 from proxy_tasks.data.video.cityscapes import Cityscapes
 from proxy_tasks.data.video.files import INVALID
+from proxy_tasks.data.video.part import Part
 from search_spaces import InputError
 
 
@@ -59,6 +61,30 @@ def test_neighbouring_annotated_frames_of_cityscapes(tmp_path):
     dataset = open_video(tmp_path)
     assert dataset.annotated.tolist() == [False, True, True]
     assert dataset.sequences().tolist() == [[0, 1], [1, 2]]
+
+
+def longer(root, first):
+    """Gives every snippet its frames from number ``first`` on, in other shades each."""
+    for path in sorted((root / "leftImg8bit_sequence").rglob("*_000018_leftImg8bit.png")):
+        for number in range(first, 18):
+            with Image.open(path) as image:
+                image.point(lambda value, number=number: value * number // 18).save(
+                    path.with_name(path.name.replace("_000018_", f"_{number:06d}_"))
+                )
+    return root
+
+
+def test_longer_sequences_end_in_the_annotated_frame(tmp_path):
+    longer(write_cityscapes(tmp_path), 15)
+    usual, dataset = open_video(tmp_path), open_video(tmp_path, sequence_length=4)
+    assert [dataset.name(frame) for frame in range(4)] == [f"aachen_000000_0000{n}" for n in (16, 17, 18, 19)]
+    assert dataset.annotated.tolist() == [False, False, False, True] * 4
+    assert dataset.sequences().tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
+    assert Part(dataset, range(2, 12)).sequences().tolist() == [[2, 3, 4, 5], [6, 7, 8, 9]]
+    assert dataset.fingerprint != usual.fingerprint
+    gone = tmp_path / "leftImg8bit_sequence/train/aachen/aachen_000000_000014_leftImg8bit.png"
+    with pytest.raises(InputError, match=rf"the frame 5 before .*_000019_.* is missing, {gone}; .*'sequence_length'$"):
+        open_video(tmp_path, sequence_length=6)
 
 
 @pytest.mark.parametrize("package", ["leftImg8bit", "gtFine", "leftImg8bit_sequence"])

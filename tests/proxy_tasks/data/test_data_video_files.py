@@ -42,8 +42,12 @@ def test_a_frame_on_its_own():
     assert find_clips(()) == ()
 
 
-@given(st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 60)), unique=True, max_size=30), st.integers(2, 4))
-def test_windows_by_a_slow_definition(places, length):
+@given(
+    st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 60)), unique=True, max_size=30),
+    st.integers(2, 5),
+    st.booleans(),
+)
+def test_windows_by_a_slow_definition(places, length, single):
     """A window is a sequence if each of its steps is the usual one; written over all windows of sorted frames."""
     found = sorted(frame for recording, number in places for frame in frames(number, recording=recording))
     usual = {}
@@ -56,14 +60,15 @@ def test_windows_by_a_slow_definition(places, length):
     for start in range(len(found) - length + 1):
         window = found[start : start + length]
         pairs = list(pairwise(window))
-        if any(a.recording != b.recording for a, b in pairs) or not annotated[start + 1 : start + length].all():
+        learned = annotated[start + length - 1 if single else start + 1 : start + length]
+        if any(a.recording != b.recording for a, b in pairs) or not learned.all():
             continue
         step = usual[window[0].recording]
         if all(step - step // 10 <= b.number - a.number <= step + step // 10 for a, b in pairs):
             expected.append(list(range(start, start + length)))
 
     class Tree:
-        sequence_length, clips = length, find_clips(found)
+        sequence_length, clips, sparse = length, find_clips(found), single
 
     Tree.annotated = annotated
     assert VideoDataset.sequences(Tree).tolist() == expected
@@ -215,7 +220,9 @@ def _set_pixel(path, value):
 def test_a_sequence_too_short(tmp_path):
     write_camvid(tmp_path, n=4)
     assert_refused(
-        tmp_path, r"its train set has no run of 3 consecutive frames, which a sequence needs; the longest is of 2$"
+        tmp_path,
+        r"its train set has no run of 3 consecutive frames, which a sequence needs \(setting 'sequence_length'\); the "
+        r"longest is of 2$",
     )
     for folder, suffix in (("train", ".png"), ("trainannot", ".png")):  # 6690, 6720, 6810, 6840
         for number in (6810, 6840):

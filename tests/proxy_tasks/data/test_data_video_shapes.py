@@ -85,8 +85,18 @@ def test_a_mover_is_thrown_back_at_the_borders(start, speed, time, turn):
 
 
 @pytest.mark.parametrize(
-    ("argument", "value", "least"), [("count", 0, 1), ("length", 2, 3), ("size", 31, 32), ("seed", -1, 0)]
+    ("argument", "value", "least"), [("count", 0, 1), ("length", 0, 1), ("size", 31, 32), ("seed", -1, 0)]
 )
 def test_bad_arguments(argument, value, least):
     with pytest.raises(InputError, match=f"{argument} must be at least {least}, got {value}"):
         MovingShapes(**{argument: value})
+
+
+def test_clips_shorter_than_a_sequence():
+    assert MovingShapes(length=5, sequence_length=5).sequences().tolist()[:2] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    sentence = (
+        r"^built-in: its train set has no run of {} consecutive frames, .*'sequence_length'.*; the longest is of {}$"
+    )
+    for options, needed, longest in (({"length": 2}, 3, 2), ({"sequence_length": 7}, 7, 6)):
+        with pytest.raises(InputError, match=sentence.format(needed, longest)):
+            MovingShapes(**options)

@@ -123,7 +123,10 @@ def test_a_space_of_one_point_is_not_searched(tmp_path):
 
 
 def test_too_few_sequences(tmp_path):
-    with pytest.raises(InputError, match=r"in memory: .* need a sequence of 3 frames each .* has only 1 sequence\(s\)"):
+    with pytest.raises(
+        InputError,
+        match=r"in memory: .* need a sequence of 3 frames each \(setting 'sequence_length'\) .* only 1 sequence\(s\)",
+    ):
         prepared(tmp_path, data=Noise([3]))
     with pytest.raises(InputError, match=r"has only 3 sequence\(s\)"):
         prepared(tmp_path, data=Noise([5]))

@@ -14,12 +14,14 @@ try:
     import ray
     import ray.tune
 except ImportError as error:
-    raise InputError(f'--workers needs Ray Tune: pip install "ray[tune]", or use --workers 0 ({error})') from error
+    raise InputError(f'--workers needs Ray: pip install "ray[train,tune]", or use --workers 0 ({error})') from error
 
 __all__ = ["connected", "gpus_each", "ray", "threads_each"]
 
-# Read by Ray as it starts: no telemetry, no copies of results, no notices, Ctrl-C left to us, no change of directory.
+# Read by Ray as it starts: no telemetry, no copies of results, no notices, Ctrl-C left to us, no change of directory,
+# and workers of the priority that the command has, where Ray's own would wait for everything else on the machine.
 ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
