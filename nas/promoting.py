@@ -152,7 +152,7 @@ def _workers(workers: int, address: str | None, device: str, imports: Sequence[s
     if not workers:
         yield lambda work, folder, resume, say: work(folder, resume, say)
         return
-    from nas import ray_train  # Ray takes seconds to load, and need not be installed
+    from nas.ray_workers import training as ray_train  # Ray takes seconds to load, and need not be installed
 
     def together(work: Callable[..., Result], folder: Path, resume: bool, say: Progress) -> Result:
         ray_train.train(work, folder, resume, say, workers=workers, device=device, imports=imports)

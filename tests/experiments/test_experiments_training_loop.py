@@ -7,46 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from walk import Walk, quiet
 
 from experiments import training
-from experiments.training import Validation, read_checkpoint, run
+from experiments.training import read_checkpoint, run
 from proxy_tasks.task import Diverged
 from search_spaces import InputError
 from search_spaces.files import write_whole
-
-
-class Walk:
-    """A weight with momentum; the batch of a step is its number. ``at`` maps a step to what happens in it."""
-
-    def __init__(self, steps=34, at=None):
-        self.steps, self.at = steps, at or {}
-        self.network = self.trained = torch.nn.Identity()
-        self.weight, self.momentum = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-        self.walked = []
-
-    def batches(self, start):
-        yield from range(start, self.steps)
-
-    def loss(self, number, batch):
-        assert number == batch
-        self.walked.append(number)
-        found = self.at.get(number, lambda: None)()
-        self.momentum = 0.9 * self.momentum + torch.sin(self.weight * number)
-        self.weight = self.weight - 0.1 * self.momentum
-        return (self.weight.sum() if found is None else torch.tensor(found)).requires_grad_()
-
-    def update(self, number):
-        self.updated = number
-
-    def state_dict(self):
-        return {"weight": self.weight, "momentum": self.momentum}
-
-    def load_state_dict(self, state):
-        self.weight, self.momentum = state["weight"], state["momentum"]
-
-
-def quiet(done, total, loss):
-    """Progress that nobody sees."""
 
 
 def ended(folder, walk):
@@ -272,67 +239,3 @@ def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
-def merits(kept, walk):
-    """A validation every five steps whose figure rises to step 20 and falls then."""
-    return Validation(5, lambda: -abs(walk.walked[-1] - 19), lambda: kept.append(walk.walked[-1] + 1))
-
-
-def test_the_best_weights_along_the_way_are_kept(tmp_path, calm):
-    kept, walk = [], Walk()
-    assert run(walk, tmp_path, quiet, merits(kept, walk)) == 34
-    assert kept == [5, 10, 15, 20]
-    lines = (tmp_path / "validation.csv").read_text().splitlines()
-    assert lines == ["step,validation", *(f"{n},{-abs(n - 20):.1f}" for n in (5, 10, 15, 20, 25, 30, 34))]
-    assert ended(tmp_path, walk) == calm
-
-
-def test_a_resumed_training_knows_what_was_best(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
-
-    def fails():
-        raise RuntimeError("a bad moment")
-
-    kept, walk = [], Walk(at={27: fails})
-    with pytest.raises(RuntimeError, match="a bad moment"):
-        run(walk, tmp_path, quiet, merits(kept, walk))
-    walk = Walk()
-    run(walk, tmp_path, quiet, merits(kept, walk))
-    assert walk.walked[0] == 27
-    assert kept == [5, 10, 15, 20]
-
-
-def test_the_hours_end_it_early_those_before_an_interruption_included(tmp_path, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
-
-    def minute():
-        clock[0] += 60
-
-    def fails():
-        raise RuntimeError("a bad moment")
-
-    always = dict.fromkeys(range(34), minute)
-    with pytest.raises(RuntimeError, match="a bad moment"):
-        run(Walk(at=always | {4: fails}), tmp_path, quiet, hours=0.1)
-    walk = Walk(at=always)
-    assert run(walk, tmp_path, quiet, hours=0.1) == 6
-    content = read_checkpoint(tmp_path / "checkpoint.pt")
-    assert (content["step"], content["log"][-1][0], content["seconds"]) == (6, 6, 360)
-
-
-def test_costly_checkpoints_are_rarer(tmp_path, monkeypatch):
-    clock, saved = [0.0], []
-    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
-
-    def minute():
-        clock[0] += 61
-
-    def save(folder, walk, record):
-        clock[0] += 10
-        saved.append(record.step)
-
-    monkeypatch.setattr(training, "_save", save)
-    run(Walk(at=dict.fromkeys(range(34), minute)), tmp_path, quiet)
-    assert saved == [1, 10, 19, 28, 34]  # 10 s are 2 % of 500 s, which are nine steps

@@ -16,7 +16,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from nas.ray_cluster import connected, gpus_each, ray, threads_each  # tells where Ray is missing
+from nas.ray_workers.cluster import connected, gpus_each, ray, threads_each  # tells where Ray is missing
 from nas.searching.engines.ray_worker import Worker, as_config
 from nas.searching.engines.residence import sharing
 from nas.searching.evaluation import Outcome

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from experiments import training
-from nas import ray_train
 from nas.errors import SearchFailed
+from nas.ray_workers import training as ray_train
 from proxy_tasks import ranks
 from search_spaces import InputError
 

@@ -14,7 +14,7 @@ from ray.util.queue import Empty, Queue
 
 from experiments.promotion import Progress, Result
 from nas.errors import SearchFailed
-from nas.ray_cluster import connected, gpus_each, threads_each
+from nas.ray_workers.cluster import connected, gpus_each, threads_each
 from proxy_tasks import ranks
 from proxy_tasks.task import out_of_memory
 from search_spaces.registry import import_user_module
