@@ -6,6 +6,7 @@ into `Job`s, each of which trains or measures one network in a folder of its own
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from search_spaces import Architecture, SearchSpace
 
-__all__ = ["Column", "Data", "Job", "JobOptions", "Progress", "RecipeKind", "Result", "Searched", "identity"]
+__all__ = ["Column", "Data", "Job", "JobOptions", "Progress", "RecipeKind", "Result", "Searched", "counted", "identity"]
 
 Progress = Callable[[str, int, int, float], None]
 """Called with what is done, how much of how much, and the last loss (NaN where there is none)."""
@@ -159,6 +160,11 @@ class RecipeKind(ABC):
             data: as in `JobOptions`.
             jobs: their folders by their titles.
         """
+
+
+def counted(say: Progress, what: str) -> Callable[[int, int], None]:
+    """What is called with how much of how much is done, of something that has no loss."""
+    return lambda done, total: say(what, done, total, math.nan)
 
 
 def identity(recipe: Any, options: JobOptions, data: str) -> str:

@@ -73,11 +73,7 @@ def largest(value: Tensor) -> Tensor:
 
 def _reduced(value: Tensor, operation: Any) -> Tensor:
     group = _GROUP.get()
-    if group is None:
-        return value
-    value = value.detach().clone()
-    dist.all_reduce(value, operation, group)
-    return value
+    return value if group is None else _in_all(group, value, operation)
 
 
 class _Sum(torch.autograd.Function):
@@ -90,16 +86,16 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> Tensor:
         # the autograd engine calls this in threads of its own, which know nothing of the context variable
-        return _in_all(context.group, gradients[0])
+        return _in_all(context.group, gradients[0], dist.ReduceOp.SUM)
 
     @staticmethod
     def setup_context(context: Any, inputs: Any, output: Any) -> None:
         context.group = _GROUP.get()
 
 
-def _in_all(group: dist.ProcessGroup, value: Tensor) -> Tensor:
-    value = value.clone()
-    dist.all_reduce(value, dist.ReduceOp.SUM, group)
+def _in_all(group: dist.ProcessGroup, value: Tensor, operation: Any) -> Tensor:
+    value = value.detach().clone()
+    dist.all_reduce(value, operation, group)
     return value
 
 
@@ -124,9 +120,7 @@ def _batch_norm(
 ) -> Tensor:
     """`torch.nn.functional.batch_norm` of (B, C, …) over the rows of all processes."""
     if not training:
-        return torch.batch_norm(
-            images, weight, bias, running_mean, running_var, False, momentum, eps, torch.backends.cudnn.enabled
-        )
+        return F.batch_norm(images, running_mean, running_var, weight, bias, eps=eps)
     others = [0, *range(2, images.ndim)]
     shape = [1, -1, *[1] * (images.ndim - 2)]
     values = images.float()

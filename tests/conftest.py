@@ -1,10 +1,13 @@
-"""Before torch is loaded: threads that wait soon sleep (see `nas`)."""
+"""Before torch is loaded: one thread in every process of the tests, and threads that wait soon sleep (see `nas`)."""
 
+import os
 import signal
 
 import pytest
 
 import nas  # noqa: F401
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two processes test at once, and their tensors are tiny
 
 
 @pytest.fixture

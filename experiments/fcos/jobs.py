@@ -1,7 +1,6 @@
 """Full trainings of detectors, each from its recipe to its figures on the test images."""
 
 import json
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from experiments.fcos.recipe import DetectorRecipe
 from experiments.fcos.training import DetectorTraining
 from experiments.full_training import train_in_full
 from experiments.job_folder import refuse_not_finite, save_weights, write_result
-from experiments.promotion import JobOptions, Progress, Result
+from experiments.promotion import JobOptions, Progress, Result, counted
 from experiments.timing import device_name
 from proxy_tasks.data import DetectionDataset, held_apart, open_dataset
 from proxy_tasks.fcos.detector import Detector, build_detector
@@ -51,9 +50,7 @@ def train_detector(
     def validated(job: DetectorTraining) -> float:
         assert held_out is not None
         job.trained.transform.min_size = (recipe.min_size,)
-        figures, _, _ = evaluate(
-            job.trained, held_out, device, lambda done, total: say("validating", done, total, math.nan)
-        )
+        figures, _, _ = evaluate(job.trained, held_out, device, counted(say, "validating"))
         return figures["ap"]
 
     return train_in_full(
@@ -109,9 +106,7 @@ def _finish(
     refuse_not_finite(detector)
     detector.transform.min_size = (recipe.min_size,)  # that of the last batch's is another
     save_weights(detector, folder / "weights.safetensors")
-    metrics, found, image_ids = evaluate(
-        detector, test, device, lambda done, total: say("measuring", done, total, math.nan)
-    )
+    metrics, found, image_ids = evaluate(detector, test, device, counted(say, "measuring"))
     write_whole(folder / "detections.json", json.dumps(results_file(found, image_ids, test.category_ids)))
     (folder / PICTURES).mkdir(exist_ok=True)
     wanted = np.linspace(0, len(test) - 1, min(options.pictures, len(test))).round().astype(int)

@@ -1,6 +1,5 @@
 """Full trainings of segmentation networks, each from its recipe to its figures on the test frames."""
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 
 from experiments.full_training import train_in_full
 from experiments.job_folder import dependencies, finished, open_job, refuse_not_finite, save_weights, write_result
-from experiments.promotion import JobOptions, Progress, Result
+from experiments.promotion import JobOptions, Progress, Result, counted
 from experiments.timing import device_name
 from experiments.video.cell_training import VideoTraining
 from experiments.video.evaluation import Network, cost, evaluate
@@ -152,7 +151,7 @@ def _validated(
             interval,
             device,
             (),
-            lambda done, total: say("validating", done, total, math.nan),
+            counted(say, "validating"),
         )
         return figures["miou"]
 
@@ -216,7 +215,7 @@ def _finish(
         keyframe_interval,
         device,
         keep,
-        lambda done, total: say("measuring", done, total, math.nan),
+        counted(say, "measuring"),
     )
     for index, labels in kept.items():
         write_png(colour(labels, test.palette), folder / PICTURES / f"{test.name(index)}.png")

@@ -1,8 +1,8 @@
 """Several processes that train together do what one does: batch norm, losses, gradients, weights, checkpoints."""
 
 import functools
-import os
-import traceback
+import multiprocessing
+from unittest import mock
 
 import pytest
 import torch
@@ -27,23 +27,26 @@ from search_spaces import InputError
 DETECTION = {"min_size": 96, "max_size": 128, "min_size_least": 64, "batch_size": 3, "base_batch_size": 3}
 
 
+CONTEXT = multiprocessing.get_context("forkserver")
+"""The server runs nothing of torch, whose threads a fork of this process would lack and wait for."""
+CONTEXT.set_forkserver_preload(["torchvision", "experiments.fcos.training", "experiments.video.cell_training"])
+
+
+def one_of_them(work, folder, rank, processes):
+    meeting = {"store": dist.FileStore(str(folder / "meeting"), processes)}
+    dist.init_process_group("gloo", rank=rank, world_size=processes, **meeting)
+    torch.save(work(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
 def together(work, folder, processes=2):
     """What ``work()`` gives in each of so many processes, joined by gloo, by rank."""
-    children = []
-    for rank in range(processes):
-        child = os.fork()
-        if child == 0:
-            try:
-                meeting = {"store": dist.FileStore(str(folder / "meeting"), processes)}
-                dist.init_process_group("gloo", rank=rank, world_size=processes, **meeting)
-                torch.save(work(), folder / f"{rank}.pt")
-                dist.destroy_process_group()
-                os._exit(0)
-            except BaseException:
-                traceback.print_exc()
-                os._exit(1)
-        children.append(child)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0] * processes
+    children = [CONTEXT.Process(target=one_of_them, args=(work, folder, rank, processes)) for rank in range(processes)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * processes
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]
 
 
@@ -133,15 +136,15 @@ def trained(make, folder):
     training.update = lambda number: (update(number), losses.append(number))
     own = folder / f"of-{ranks.count()}"
     own.mkdir(exist_ok=True)
-    run(training, own, lambda *_: None)
+    with mock.patch("experiments.training.LOG_EVERY", 1):
+        run(training, own, lambda *_: None)
     assert len(losses) == training.steps
     network = getattr(training, "trained", training.network)
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 @pytest.mark.parametrize("name", TRAININGS)
-def test_two_processes_train_as_one(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("experiments.training.LOG_EVERY", 1)
+def test_two_processes_train_as_one(tmp_path, name):
     make = TRAININGS[name]
     whole = trained(make, tmp_path)
     start = getattr(make(), "trained", make().network).state_dict()

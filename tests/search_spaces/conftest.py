@@ -6,15 +6,6 @@ SIZES = {"C2": (24, 40), "C3": (12, 20), "C4": (6, 10), "C5": (3, 5)}
 LOCATIONS = 12 * 20 + 6 * 10 + 3 * 5 + 2 * 3 + 1 * 2
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The tensors are tiny: on a busy machine a second thread is waited for longer than it helps."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def features():
     """Maps of two 96×160 images by a made-up backbone of `CHANNELS`."""
