@@ -21,7 +21,12 @@ __all__ = [
 ]
 
 PROXY_TASKS = Registry(
-    "proxy task", {"fcos": "proxy_tasks.fcos.task:FCOSTask", "video": "proxy_tasks.video.task:VideoTask"}
+    "proxy task",
+    {
+        "fcos": "proxy_tasks.fcos.task:FCOSTask",
+        "video": "proxy_tasks.video.task:VideoTask",
+        "masks": "proxy_tasks.masks.task:MaskTask",
+    },
 )
 NETWORKS = Registry(
     "network",

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.timing import median_milliseconds
+from proxy_tasks.average_precision import coco_figures
 from proxy_tasks.data import DetectionDataset
-from proxy_tasks.fcos.average_precision import coco_figures
 from proxy_tasks.fcos.detector import Detector
 from search_spaces.parts.complexity import count
 

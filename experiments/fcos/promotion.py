@@ -7,8 +7,8 @@ from pathlib import Path
 from experiments.fcos import jobs
 from experiments.fcos.recipe import DetectorRecipe
 from experiments.promotion import Column, Job, JobOptions, Progress, RecipeKind, Result, Searched
+from proxy_tasks.average_precision import FIGURES
 from proxy_tasks.data import DetectionDataset, open_dataset
-from proxy_tasks.fcos.average_precision import FIGURES
 from search_spaces import Architecture, SearchSpace
 
 __all__ = ["DETECTORS"]

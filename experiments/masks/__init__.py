@@ -9,6 +9,8 @@ FAMILY = Family(
     spaces=("mask_head", "mask_head_single"),
     metric="COCO mask AP",
     measure="ap",
+    backbone="efficientnet_lite0",
+    references=("htc", "htca_if", "htca_c", "htca_d", "mask_rcnn", "centermask"),
     diagram="search_spaces.masks.diagram:diagram",
     plotted=("ap", "ap50", "ap75"),
 )

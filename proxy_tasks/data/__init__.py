@@ -14,6 +14,7 @@ from proxy_tasks.data.images import (
     Shapes,
     Target,
     held_apart,
+    meta_split,
     open_dataset,
     register,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Target",
     "VideoDataset",
     "held_apart",
+    "meta_split",
     "open_dataset",
     "open_video",
     "register",

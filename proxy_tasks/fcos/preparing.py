@@ -8,15 +8,12 @@ from torch import Tensor, nn
 
 from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops
-from proxy_tasks.data import DetectionDataset
 from proxy_tasks.fcos.targets import DenseTargets, Locations, assign, pad_boxes
 from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork
 from proxy_tasks.rows import Site
-from search_spaces import InputError
 
-__all__ = ["Prepared", "Targets", "backbone_features", "split", "targets_of"]
+__all__ = ["Prepared", "Targets", "backbone_features", "targets_of"]
 
-META_TRAIN_SHARE = 4000 / 5715  # thesis 7.4.1
 DTYPES = {"labels": torch.int16, "distances": torch.float32, "centerness": torch.float32}
 
 
@@ -83,17 +80,3 @@ def backbone_features(
     """Maps of the frozen backbone for every row, beside them the targets where any are given."""
     network = FrozenNetwork(lambda: body, names, {"backbone": state_hash(body)})
     return FeatureCache(rows, network, targets, site)
-
-
-def split(dataset: DetectionDataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of meta-train and meta-val, 4000 : 1715, drawn by the seed.
-
-    Raises:
-        InputError: too few images to have both.
-    """
-    images = len(dataset)
-    if images < 2:
-        raise InputError(f"{dataset.root}: meta-train and meta-val need at least 2 images, the train set has {images}")
-    order = np.random.default_rng(seed).permutation(images)
-    cut = min(max(1, round(images * META_TRAIN_SHARE)), images - 1)
-    return np.sort(order[:cut]), np.sort(order[cut:])

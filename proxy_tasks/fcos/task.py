@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from proxy_tasks.average_precision import coco_ap
 from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops, MirroredBeside
-from proxy_tasks.data import DetectionDataset, open_dataset
-from proxy_tasks.fcos.average_precision import coco_ap
+from proxy_tasks.data import DetectionDataset, meta_split, open_dataset
 from proxy_tasks.fcos.backbone import finetuned_backbone
 from proxy_tasks.fcos.decoders import DecoderSizes
 from proxy_tasks.fcos.detector import SCORE_THRESHOLD, detections
 from proxy_tasks.fcos.loss import FCOSLossSums, fcos_loss_sums
-from proxy_tasks.fcos.preparing import Prepared, Targets, backbone_features, split, targets_of
+from proxy_tasks.fcos.preparing import Prepared, Targets, backbone_features, targets_of
 from proxy_tasks.fcos.settings import fcos_settings
 from proxy_tasks.fcos.targets import Locations
 from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork, Joined
@@ -86,7 +86,7 @@ class FCOSTask(ProxyTask):
         """
         options, settings, site = self.options, self.settings, self._site(progress)
         dataset = self.open_data()
-        meta_train, meta_val = split(dataset, options.seed)
+        meta_train, meta_val = meta_split(dataset, options.seed)
         crops = Crops(dataset, settings.crop, options.seed, site)
         body = finetuned_backbone(crops, meta_train, settings, options, site)
         backbone = state_hash(body)

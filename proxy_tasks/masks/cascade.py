@@ -7,7 +7,8 @@ without a semantic branch, with a regression a class, and with masks learned on 
 Source: R. Manzanedo, "Hybrid Task Cascade with Attention", 2022, algorithm 1 and eq. 5.2; Chen et al., CVPR 2019.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,17 @@ from proxy_tasks.masks.semantic import SemanticBranch, given_labels, semantic_la
 from proxy_tasks.masks.truth import Samples, Truth, sample
 from search_spaces.masks.head import MaskBranch
 
-__all__ = ["IOU_THRESHOLDS", "MASK_SIZE", "SEMANTIC_WEIGHT", "STAGE_WEIGHTS", "CascadeHeads", "mask_loss"]
+__all__ = [
+    "IOU_THRESHOLDS",
+    "MASK_SIZE",
+    "SEMANTIC",
+    "SEMANTIC_WEIGHT",
+    "STAGE_WEIGHTS",
+    "CascadeHeads",
+    "Maps",
+    "StageBoxes",
+    "mask_loss",
+]
 
 IOU_THRESHOLDS = (0.5, 0.6, 0.7)  # of the stages
 STAGE_WEIGHTS = (1.0, 0.5, 0.25)  # alpha_t of eq. 5.2
@@ -28,6 +39,23 @@ SEMANTIC_WEIGHT = 1.0  # beta
 MASK_SIZE = 14  # height and width of a RoI in a mask stage
 SEMANTIC = "P3"  # the level of S'
 SAMPLED, POSITIVE_SHARE = 512, 0.25  # RoIs of an image that a stage learns from, torchvision's
+Maps = Mapping[str, Tensor]
+"""The pyramid's maps by level and, in a cascade, S' as ``semantic``."""
+
+
+@dataclass(frozen=True)
+class StageBoxes:
+    """What a box stage gives in evaluation.
+
+    Args:
+        rois: each image's boxes that the masks of this stage are of: its own, or in a single stage the proposals.
+        decoded: each image's boxes, (m, 1 or K + 1, 4).
+        scores: of the boxes of all images, (·, K + 1).
+    """
+
+    rois: list[Tensor]
+    decoded: list[Tensor]
+    scores: Tensor
 
 
 class CascadeHeads(nn.Module):
@@ -89,14 +117,12 @@ class CascadeHeads(nn.Module):
             losses["loss_semantic"] = SEMANTIC_WEIGHT * semantic_loss(logits, _labels(logits, targets, truths, sizes))
         return [], losses
 
-    def _box_rois(self, maps: Mapping[str, Tensor], boxes: Sequence[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
+    def _box_rois(self, maps: Maps, boxes: Sequence[Tensor], sizes: list[tuple[int, int]]) -> Tensor:
         """X_box = P(X'', b) + P(S', b)."""
         rois: Tensor = self.box_pool(maps, boxes, sizes)
         return rois + self.semantic_box_pool({SEMANTIC: maps["semantic"]}, boxes, sizes) if self.semantic else rois
 
-    def _mask_rois(
-        self, maps: Mapping[str, Tensor], boxes: Sequence[Tensor], sizes: list[tuple[int, int]]
-    ) -> dict[str, Tensor]:
+    def _mask_rois(self, maps: Maps, boxes: Sequence[Tensor], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
         """P(X'', b) and P(S', b), whose sum is X_mask; a mask stage adds the second where it fuses it."""
         rois = {"pyramid": self.mask_pool(maps, boxes, sizes)}
         if self.semantic is not None and self.masks.uses_semantic:
@@ -105,7 +131,7 @@ class CascadeHeads(nn.Module):
 
     def _learn(
         self,
-        maps: Mapping[str, Tensor],
+        maps: Maps,
         proposals: list[Tensor],
         sizes: list[tuple[int, int]],
         truths: Sequence[Truth],
@@ -132,19 +158,31 @@ class CascadeHeads(nn.Module):
             }
         return losses
 
-    def _detect(
-        self, maps: Mapping[str, Tensor], proposals: list[Tensor], sizes: list[tuple[int, int]]
-    ) -> list[dict[str, Tensor]]:
-        boxes, scores = proposals, []
+    def maps(self, features: Maps) -> dict[str, Tensor]:
+        """The pyramid's maps with S' beside them, which is all that stages read."""
+        return dict(features) | ({"semantic": self.semantic(features)[1]} if self.semantic is not None else {})
+
+    def box_stages(self, maps: Maps, proposals: list[Tensor], sizes: list[tuple[int, int]]) -> Iterator[StageBoxes]:
+        """What every box stage makes of the proposals, each of the boxes of the one before it."""
+        boxes = proposals
         for stage in self.boxes:
             assert isinstance(stage, BoxStage)
             logits, codes = stage(self._box_rois(maps, boxes, sizes))
-            scores.append(logits.softmax(dim=1))
             decoded = stage.decode(codes, boxes, sizes)
             boxes = [one[:, 0] for one in decoded] if self.cascaded else boxes
-        counts = [len(one) for one in decoded]
+            yield StageBoxes(boxes, decoded, logits.softmax(dim=1))
+
+    def detected_boxes(
+        self, maps: Maps, proposals: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """Each image's detections, without masks; see `boxes.detections`."""
+        stages = list(self.box_stages(maps, proposals, sizes))
+        decoded, scores = stages[-1].decoded, [stage.scores for stage in stages]
         score = torch.stack(scores).mean(dim=0) if self.averaged else scores[-1]
-        found = [detections(*one) for one in zip(decoded, score.split(counts), strict=True)]
+        return [detections(*one) for one in zip(decoded, score.split([len(one) for one in decoded]), strict=True)]
+
+    def _detect(self, maps: Maps, proposals: list[Tensor], sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        found = self.detected_boxes(maps, proposals, sizes)
         rois = self._mask_rois(maps, [one["boxes"] for one in found], sizes)
         labels = torch.cat([one["labels"] for one in found])
         masks = self._probabilities(rois)[torch.arange(len(labels), device=labels.device), labels][:, None]

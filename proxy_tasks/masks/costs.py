@@ -14,19 +14,26 @@ from proxy_tasks.masks.network import MaskNetwork
 from proxy_tasks.masks.single import MaskedEfficientDet
 from search_spaces.parts.complexity import Complexity, count
 
-__all__ = ["BOX_ROIS", "MASK_ROIS", "complexity"]
+__all__ = ["BOX_ROIS", "MASK_ROIS", "Layers", "complexity"]
 
 BOX_ROIS, MASK_ROIS = 1000, 100
 
 
-class _Cascade(nn.Module):
-    """A network's layers on an image, without what chooses RoIs."""
+class Layers(nn.Module):
+    """A network's layers on an image, without what chooses RoIs.
+
+    Args:
+        network: around a cascade or a single stage.
+        boxes: the RoIs of every box stage.
+        masks: those of every mask stage.
+    """
 
     def __init__(self, network: MaskNetwork, boxes: int, masks: int):
         super().__init__()
         self.network, self.boxes, self.masks = network, boxes, masks
 
-    def forward(self, images: Tensor) -> None:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(1, 3, H, W), normalised, -> the logits of every mask stage, as `MaskBranch` gives them."""
         network, heads = self.network, self.network.roi_heads
         features = network.backbone(images)
         network.rpn.head([features[level] for level in network.rpn.levels])
@@ -34,8 +41,10 @@ class _Cascade(nn.Module):
             heads.semantic(features)
         channels = network.backbone.out_channels
         for stage in heads.boxes:
-            stage(images.new_empty(self.boxes, channels, BOX_SIZE, BOX_SIZE))
-        heads.masks({"pyramid": images.new_empty(self.masks, channels, MASK_SIZE, MASK_SIZE)})
+            stage(images.new_zeros(self.boxes, channels, BOX_SIZE, BOX_SIZE))
+        rois = images.new_zeros(self.masks, channels, MASK_SIZE, MASK_SIZE)
+        logits: dict[str, Tensor] = heads.masks({"pyramid": rois})
+        return logits
 
 
 class _Detector(nn.Module):
@@ -63,6 +72,6 @@ def complexity(
         boxes: the RoIs of every box stage; of no matter to EfficientDet, whose boxes are anchors.
         masks: the RoIs of every mask stage.
     """
-    whole = _Cascade(network, boxes, masks) if isinstance(network, MaskNetwork) else _Detector(network, masks)
+    whole = Layers(network, boxes, masks) if isinstance(network, MaskNetwork) else _Detector(network, masks)
     device = next(network.parameters()).device
     return count(whole, torch.empty(1, 3, *size, device=device))

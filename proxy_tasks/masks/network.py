@@ -25,7 +25,7 @@ from proxy_tasks.masks.truth import check_targets
 from search_spaces import Architecture, InputError
 from search_spaces.masks.head import MaskBranch
 
-__all__ = ["MaskNetwork", "build_mask_network"]
+__all__ = ["AREA_LEVELS", "ROI_LEVELS", "MaskNetwork", "build_mask_network"]
 
 STRIDE = 32  # of C5; images are padded to multiples of it
 ROI_LEVELS, AREA_LEVELS = LEVELS[:4], LEVELS[1:4]
@@ -91,6 +91,7 @@ def build_mask_network(
     max_size: int = 1333,
     semantic_classes: int | None = None,
     averaged: bool = False,
+    anchors: float = 1.0,
 ) -> "MaskNetwork | MaskedEfficientDet":
     """The network of ``architecture``, a mask head.
 
@@ -110,6 +111,8 @@ def build_mask_network(
         semantic_classes: classes of the semantic branch, where targets have a label map ``semantic`` of their own, such
             as the 183 of COCO-stuff; by default background and the foreground classes, drawn from the instances.
         averaged: see `CascadeHeads`.
+        anchors: the anchors' published sides are multiplied by it: smaller ones for small images, whose objects are few
+            pixels wide while the strides stay. EfficientDet's own detector keeps its anchors.
 
     Raises:
         InputError: no such backbone or weights, or a width that cannot be.
@@ -129,8 +132,9 @@ def build_mask_network(
     semantic = None if single else SemanticBranch(LEVELS, channels, semantic_classes or num_classes + 1)
     mask_levels = AREA_LEVELS if branch.levels == "area" else ROI_LEVELS
     heads = CascadeHeads(branch, ROI_LEVELS, mask_levels, channels, num_classes, semantic, averaged)
-    levels, anchors = (LEVELS, SINGLE_ANCHORS) if single else (ROI_LEVELS, CASCADE_ANCHORS)
-    return MaskNetwork(pyramid, proposals(levels, anchors, channels), heads, transform, num_classes)
+    levels, published = (LEVELS, SINGLE_ANCHORS) if single else (ROI_LEVELS, CASCADE_ANCHORS)
+    sides = [tuple(round(anchors * side) for side in level) for level in published]
+    return MaskNetwork(pyramid, proposals(levels, sides, channels), heads, transform, num_classes)
 
 
 def _pyramid(backbone: str, weights: str, frozen: bool | None, width: int) -> nn.Module:

@@ -28,6 +28,10 @@ class Proposals(RegionProposalNetwork):
 
     levels: Sequence[str] = ()
 
+    def keep(self, count: int) -> None:
+        """From here on at most so many proposals of an image remain after suppression."""
+        self._post_nms_top_n = {"training": count, "testing": count}
+
     def forward(
         self, images: ImageList, features: Mapping[str, Tensor], targets: list[dict[str, Tensor]] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:

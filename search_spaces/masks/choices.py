@@ -15,9 +15,20 @@ from collections.abc import Iterable
 from functools import partial
 
 from search_spaces.options import MASK_OPERATIONS
-from search_spaces.space import Choice, SearchSpace
+from search_spaces.space import Architecture, Choice, SearchSpace
 
-__all__ = ["ATTENTIONS", "MASK_HEAD", "MASK_HEAD_SINGLE", "OPERATIONS", "PLACES", "ROI_LEVELS", "STAGES", "places_of"]
+__all__ = [
+    "ATTENTIONS",
+    "MASK_HEAD",
+    "MASK_HEAD_SINGLE",
+    "OPERATIONS",
+    "PLACES",
+    "ROI_LEVELS",
+    "STAGES",
+    "places_of",
+    "plain",
+    "stages_of",
+]
 
 STAGES = 3
 OPERATIONS = 4
@@ -87,3 +98,13 @@ MASK_HEAD = _space("mask_head", STAGES)
 """The mask branch of a Hybrid Task Cascade."""
 MASK_HEAD_SINGLE = _space("mask_head_single", 1)
 """A mask branch of one stage."""
+
+
+def stages_of(space: SearchSpace) -> int:
+    """How many mask stages the heads of a space have."""
+    return sum(choice.name.endswith(".place") for choice in space.choices)
+
+
+def plain(space: SearchSpace) -> Architecture:
+    """The head of 3x3 convolutions without attention that others vary: that of HTC, or of Mask R-CNN."""
+    return Architecture(space, (0,) * len(space.choices))

@@ -7,16 +7,22 @@ import re
 import numpy as np
 import pytest
 import torch
+import trees
 
 import proxy_tasks
 import search_spaces
 from proxy_tasks import Interim, ProxyTask, Score, TaskOptions, rows
+from proxy_tasks.masks.costs import MASK_ROIS
 
 # task, space, settings small enough for a test
 SMALL_FCOS = {"crop": 64, "batch_size": 8, "iterations": 3, "width": "16-32", "pretrain_iterations": 2}
 SMALL_VIDEO = {
     **{"long_side": 32, "crop_height": 32, "crop_width": 32, "width": 8},
     **{"batch_size": 32, "epochs": 1, "pretrain_iterations": 2, "pretrain_batch_size": 4},
+}
+SMALL_MASKS = {
+    **{"crop": 64, "mirrored": "false", "rois": 2, "batch_size": 8, "iterations": 3, "width": 8},
+    **{"pretrain_iterations": 2, "pretrain_batch_size": 2},
 }
 CASES = [
     ("fcos", "fcos_fpn", SMALL_FCOS),
@@ -25,8 +31,17 @@ CASES = [
     ("fcos", "fcos_decoder", SMALL_FCOS),
     ("video", "video_cell", SMALL_VIDEO),
     ("video", "video_cell_4", SMALL_VIDEO),
+    ("masks", "mask_head", SMALL_MASKS),
+    ("masks", "mask_head_single", SMALL_MASKS),
 ]
-METRIC = {"fcos": "ap", "video": "score"}
+METRIC = {"fcos": "ap", "video": "score", "masks": "ap"}
+DATA = {}
+"""By task; by default the built-in data."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_masks(tmp_path_factory):
+    DATA["masks"] = str(trees.write_coco(tmp_path_factory.mktemp("data"), n=12, size=(80, 64)))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +51,7 @@ def cache_dir(tmp_path_factory):
 
 def make(case, cache_dir, **options):
     name, space, overrides = case
-    options = {"cache_dir": cache_dir, "overrides": overrides} | options
+    options = {"cache_dir": cache_dir, "data": DATA.get(name), "overrides": overrides} | options
     return proxy_tasks.make(name, search_spaces.get(space), TaskOptions(**options))
 
 
@@ -110,8 +125,8 @@ def test_a_forward_pass_is_one_image_s_and_leaves_scores_and_the_random_state_al
     torch.manual_seed(5)
     score, before = last(task, architecture), torch.get_rng_state()
     outputs = task.forward_pass(architecture)()
-    first = outputs[0] if isinstance(outputs, tuple) else outputs["cls_logits"]
-    assert len(first) == 1
+    first = outputs[0] if isinstance(outputs, tuple) else next(iter(outputs.values()))
+    assert len(first) == (MASK_ROIS if case[0] == "masks" else 1)
     assert not first.requires_grad
     assert torch.equal(torch.get_rng_state(), before)
     assert last(task, architecture) == score
@@ -157,15 +172,16 @@ def test_other_seeds_give_other_caches(case, cache_dir):
     assert task.fingerprints()["data"] == other.fingerprints()["data"]
 
 
-def _prepare(case, cache_dir, results):
-    torch.set_num_threads(1)
-    results.put(prepared(case, cache_dir).fingerprints())
+def _prepare(case, cache_dir, data, results):
+    results.put(prepared(case, cache_dir, data=data).fingerprints())
 
 
 def test_two_processes_prepare_at_once(case, tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
-    workers = [context.Process(target=_prepare, args=(case, str(tmp_path), results)) for _ in range(2)]
+    workers = [
+        context.Process(target=_prepare, args=(case, str(tmp_path), DATA.get(case[0]), results)) for _ in range(2)
+    ]
     for worker in workers:
         worker.start()
     found = [results.get(timeout=120) for _ in workers]

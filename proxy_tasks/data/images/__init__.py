@@ -7,7 +7,7 @@ from pathlib import Path
 
 from proxy_tasks.data.images.base import SUBSETS, DetectionDataset, Target
 from proxy_tasks.data.images.files import Annotation, FileDataset, ObjectAnnotation
-from proxy_tasks.data.images.part import held_apart
+from proxy_tasks.data.images.part import held_apart, meta_split
 from proxy_tasks.data.images.shapes import Shapes
 from proxy_tasks.data.layouts import recognised
 from search_spaces import Registry
@@ -22,6 +22,7 @@ __all__ = [
     "Shapes",
     "Target",
     "held_apart",
+    "meta_split",
     "open_dataset",
     "register",
 ]

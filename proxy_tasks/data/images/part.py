@@ -10,9 +10,10 @@ from torch import Tensor
 from proxy_tasks.data.images.base import DetectionDataset, Target
 from search_spaces import InputError
 
-__all__ = ["Part", "held_apart"]
+__all__ = ["Part", "held_apart", "meta_split"]
 
 HELD_OUT = 0.1
+META_TRAIN_SHARE = 4000 / 5715  # NAS-FCOS, thesis 7.4.1
 
 
 def held_apart(whole: DetectionDataset, seed: int) -> tuple["Part", "Part"]:
@@ -26,6 +27,20 @@ def held_apart(whole: DetectionDataset, seed: int) -> tuple["Part", "Part"]:
     order = np.random.default_rng(seed).permutation(len(whole))
     cut = min(round(len(whole) * (1 - HELD_OUT)), len(whole) - 1)
     return Part(whole, order[:cut]), Part(whole, order[cut:])
+
+
+def meta_split(dataset: DetectionDataset, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of meta-train and meta-val, 4000 : 1715, drawn by the seed.
+
+    Raises:
+        InputError: too few images to have both.
+    """
+    images = len(dataset)
+    if images < 2:
+        raise InputError(f"{dataset.root}: meta-train and meta-val need at least 2 images, the train set has {images}")
+    order = np.random.default_rng(seed).permutation(images)
+    cut = min(max(1, round(images * META_TRAIN_SHARE)), images - 1)
+    return np.sort(order[:cut]), np.sort(order[cut:])
 
 
 class Part(DetectionDataset):

@@ -14,8 +14,8 @@ from pycocotools.cocoeval import COCOeval
 
 from experiments.fcos.evaluation import results_file
 from experiments.fcos.pictures import drawn
+from proxy_tasks.average_precision import FIGURES, coco_figures
 from proxy_tasks.data import open_dataset
-from proxy_tasks.fcos.average_precision import FIGURES, coco_figures
 
 
 @pytest.fixture

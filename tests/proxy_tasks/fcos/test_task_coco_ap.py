@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from proxy_tasks.fcos.average_precision import coco_ap
+from proxy_tasks.average_precision import coco_ap
 
 
 def boxes_of(boxes, labels):

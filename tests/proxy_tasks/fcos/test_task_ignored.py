@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy_tasks.fcos.average_precision import coco_ap
+from proxy_tasks.average_precision import coco_ap
 from proxy_tasks.fcos.loss import fcos_loss_sums
 from proxy_tasks.fcos.targets import BACKGROUND, IGNORED, Locations, assign, pad_boxes
 

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from pycocotools.mask import area, encode
 from torch import Tensor
 
-__all__ = ["FIGURES", "coco_ap", "coco_figures"]
+__all__ = ["FIGURES", "coco_ap", "coco_figures", "run_lengths"]
 
 FIGURES = ("ap", "ap50", "ap75", "aps", "apm", "apl")
 """AP over IoU 0.50:0.95, at 0.50, at 0.75; and that of small, medium and large objects."""
@@ -25,9 +27,9 @@ def coco_ap(
 
 
 def coco_figures(
-    found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int
+    found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int, masks: bool = False
 ) -> dict[str, float]:
-    """COCO's figures by the names in `FIGURES`, each in [0, 1]; NaN where there is no box to be found.
+    """COCO's figures by the names in `FIGURES`, each in [0, 1]; NaN where there is no object to be found.
 
     Args:
         found: for each image ``boxes`` (n, 4) (x0, y0, x1, y1) pixels, ``scores`` (n,), ``labels`` (n,).
@@ -36,22 +38,23 @@ def coco_figures(
             match by IoU where ``difficult`` is set, else by the share of the detection that lies in the crowd. Where
             there is ``area`` (m,), it says what is small, medium or large, else the area of the box does.
         num_classes: labels count from 0 to one less.
+        masks: compare ``masks``, bool or uint8 (n, H, W), in place of boxes.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         ground_truth = COCO()
         ground_truth.dataset = {
             "info": {},
-            "images": [{"id": image} for image in range(1, len(truth) + 1)],
+            "images": [_image(number, target) for number, target in enumerate(truth, start=1)],
             "categories": [{"id": label} for label in range(num_classes)],
-            "annotations": _annotations(truth),
+            "annotations": _annotations(truth, masks),
         }
         ground_truth.createIndex()
-        results = _annotations(found)
+        results = _annotations(found, masks)
         if all(annotation["iscrowd"] for annotation in ground_truth.dataset["annotations"]):
             return dict.fromkeys(FIGURES, float("nan"))
         if not results:
             return dict.fromkeys(FIGURES, 0.0)
-        evaluation = _Evaluation(ground_truth, ground_truth.loadRes(results), "bbox")
+        evaluation = _Evaluation(ground_truth, ground_truth.loadRes(results), "segm" if masks else "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -72,7 +75,13 @@ class _Evaluation(COCOeval):
         return overlaps
 
 
-def _annotations(images: Sequence[dict[str, Tensor]]) -> list[dict]:
+def _image(number: int, target: dict[str, Tensor]) -> dict[str, int]:
+    """COCO's entry of an image, with its size where there are masks: pycocotools asks for it."""
+    size = dict(zip(("height", "width"), target["masks"].shape[-2:], strict=True)) if "masks" in target else {}
+    return {"id": number, **size}
+
+
+def _annotations(images: Sequence[dict[str, Tensor]], masks: bool) -> list[dict]:
     """COCO's annotations (boxes as x, y, width, height); pycocotools needs ids that count from 1."""
     annotations: list[dict] = []
     for image, target in enumerate(images, start=1):
@@ -80,8 +89,17 @@ def _annotations(images: Sequence[dict[str, Tensor]]) -> list[dict]:
         boxes[:, 2:] -= boxes[:, :2]
         named = {"score": "scores", "iscrowd": "iscrowd", "difficult": "difficult", "area": "area"}
         columns = {key: target[name].tolist() for key, name in named.items() if name in target}
+        segmentations, before = run_lengths(target["masks"]) if masks else [], len(annotations)
         for box, label, *values in zip(boxes.tolist(), target["labels"].tolist(), *columns.values(), strict=True):
             row = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "bbox": box}
             row |= {"area": box[2] * box[3]} | dict(zip(columns, values, strict=True))
+            if masks:
+                row["segmentation"] = segmentations[len(annotations) - before]
+                row |= {"area": float(area(row["segmentation"]))} if "area" not in columns else {}
             annotations.append(row)
     return annotations
+
+
+def run_lengths(masks: Tensor) -> list[dict[str, Any]]:
+    """Masks, bool or uint8 (n, H, W), as COCO's compressed run lengths."""
+    return [encode(np.asfortranarray(mask)) for mask in masks.detach().cpu().numpy().astype(np.uint8)]
