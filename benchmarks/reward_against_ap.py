@@ -24,8 +24,9 @@ from scipy.stats import kendalltau
 
 import nas
 from experiments import published, recipes
+from experiments.detection.jobs import train_detector
 from experiments.families import family_of
-from experiments.fcos.jobs import train_detector
+from experiments.fcos.networks import NETWORKS
 from experiments.promotion import JobOptions
 from nas.settings import read_pair
 from search_spaces import Architecture
@@ -62,7 +63,7 @@ def measured(run: nas.Run, recipe: recipes.Recipe, given: argparse.Namespace) ->
     def full(architecture: Architecture, seed: int) -> dict[str, float]:
         options = JobOptions(data=run.settings.data, seed=seed, iterations=given.iterations)
         place = given.work / f"{architecture.key}-{seed}"
-        result = train_detector(place, architecture, recipe.settings, options, True, lambda *_: None)
+        result = train_detector(NETWORKS, place, architecture, recipe.settings, options, True, lambda *_: None)
         return {"ap": result["metrics"]["ap"], "macs": result["cost"]["macs"], "params": result["cost"]["params"]}
 
     trainings = (("proxy", proxy, range(given.proxy_seeds)), ("full", full, range(given.seeds)))

@@ -18,16 +18,14 @@ FIGURES = ("ap", "ap50", "ap75", "aps", "apm", "apl")
 """AP over IoU 0.50:0.95, at 0.50, at 0.75; and that of small, medium and large objects."""
 
 
-def coco_ap(
-    found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int
-) -> dict[str, float]:
+def coco_ap(found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], num_classes: int) -> dict[str, float]:
     """The first three of `coco_figures`."""
     figures = coco_figures(found, truth, num_classes)
     return {name: figures[name] for name in FIGURES[:3]}
 
 
 def coco_figures(
-    found: Sequence[dict[str, Tensor]], truth: Sequence[dict[str, Tensor]], num_classes: int, masks: bool = False
+    found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], num_classes: int, masks: bool = False
 ) -> dict[str, float]:
     """COCO's figures by the names in `FIGURES`, each in [0, 1]; NaN where there is no object to be found.
 
@@ -38,13 +36,13 @@ def coco_figures(
             match by IoU where ``difficult`` is set, else by the share of the detection that lies in the crowd. Where
             there is ``area`` (m,), it says what is small, medium or large, else the area of the box does.
         num_classes: labels count from 0 to one less.
-        masks: compare ``masks``, bool or uint8 (n, H, W), in place of boxes.
+        masks: compare ``segmentations``, each image's list of `run_lengths`, in place of boxes.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         ground_truth = COCO()
         ground_truth.dataset = {
             "info": {},
-            "images": [_image(number, target) for number, target in enumerate(truth, start=1)],
+            "images": [_image(number, *both) for number, both in enumerate(zip(truth, found, strict=True), start=1)],
             "categories": [{"id": label} for label in range(num_classes)],
             "annotations": _annotations(truth, masks),
         }
@@ -75,13 +73,13 @@ class _Evaluation(COCOeval):
         return overlaps
 
 
-def _image(number: int, target: dict[str, Tensor]) -> dict[str, int]:
+def _image(number: int, target: dict[str, Any], found: dict[str, Any]) -> dict[str, int]:
     """COCO's entry of an image, with its size where there are masks: pycocotools asks for it."""
-    size = dict(zip(("height", "width"), target["masks"].shape[-2:], strict=True)) if "masks" in target else {}
-    return {"id": number, **size}
+    masks = [*target.get("segmentations", ()), *found.get("segmentations", ())]
+    return {"id": number, **(dict(zip(("height", "width"), masks[0]["size"], strict=True)) if masks else {})}
 
 
-def _annotations(images: Sequence[dict[str, Tensor]], masks: bool) -> list[dict]:
+def _annotations(images: Sequence[dict[str, Any]], masks: bool) -> list[dict]:
     """COCO's annotations (boxes as x, y, width, height); pycocotools needs ids that count from 1."""
     annotations: list[dict] = []
     for image, target in enumerate(images, start=1):
@@ -89,7 +87,7 @@ def _annotations(images: Sequence[dict[str, Tensor]], masks: bool) -> list[dict]
         boxes[:, 2:] -= boxes[:, :2]
         named = {"score": "scores", "iscrowd": "iscrowd", "difficult": "difficult", "area": "area"}
         columns = {key: target[name].tolist() for key, name in named.items() if name in target}
-        segmentations, before = run_lengths(target["masks"]) if masks else [], len(annotations)
+        segmentations, before = target["segmentations"] if masks else [], len(annotations)
         for box, label, *values in zip(boxes.tolist(), target["labels"].tolist(), *columns.values(), strict=True):
             row = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "bbox": box}
             row |= {"area": box[2] * box[3]} | dict(zip(columns, values, strict=True))

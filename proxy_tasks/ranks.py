@@ -4,7 +4,7 @@ Rank r of N takes rows r, r + N, … of every batch. A loss is its rows' part of
 up to what one process would have. Outside `joined` there is one process, and everything here is that process's own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["count", "is_first", "joined", "largest", "rows", "summed", "wait"]
+__all__ = ["count", "is_first", "joined", "largest", "part", "rows", "summed", "wait"]
 
 _GROUP: ContextVar[dist.ProcessGroup | None] = ContextVar("group", default=None)
 
@@ -64,6 +64,15 @@ def rows() -> slice:
 def summed(value: Tensor) -> Tensor:
     """The sum over all processes; without a gradient to anything."""
     return _reduced(value, dist.ReduceOp.SUM)
+
+
+def part(losses: Mapping[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Means over this process's ``rows`` as its part of the means over the whole batch's."""
+    if _GROUP.get() is None:
+        return dict(losses)
+    own = torch.tensor(float(rows), device=next(iter(losses.values())).device)
+    share = own / summed(own)
+    return {name: loss * share for name, loss in losses.items()}
 
 
 def largest(value: Tensor) -> Tensor:

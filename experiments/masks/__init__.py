@@ -11,6 +11,7 @@ FAMILY = Family(
     measure="ap",
     backbone="efficientnet_lite0",
     references=("htc", "htca_if", "htca_c", "htca_d", "mask_rcnn", "centermask"),
+    predictor="experiments.masks.predicting:load",
     diagram="search_spaces.masks.diagram:diagram",
-    plotted=("ap", "ap50", "ap75"),
+    plotted=("ap", "ap50", "ap75", "box_ap"),
 )

@@ -21,6 +21,7 @@ KINDS = Registry(
     "kind of recipe",
     {
         "detector": "experiments.fcos.promotion:DETECTORS",
+        "masks": "experiments.masks.promotion:MASKS",
         "static": "experiments.video.promotion:STATIC",
         "video": "experiments.video.promotion:CELLS",
     },

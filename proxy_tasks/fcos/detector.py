@@ -100,9 +100,7 @@ class AnchorDetector(RetinaNet):
         anchors: list[Tensor],
     ) -> dict[str, Tensor]:
         """torchvision's means over the images; of several processes this one's part of those over all images."""
-        own = torch.tensor(float(len(targets)), device=anchors[0].device)
-        share = own / ranks.summed(own)
-        return {name: loss * share for name, loss in super().compute_loss(targets, head_outputs, anchors).items()}
+        return ranks.part(super().compute_loss(targets, head_outputs, anchors), len(targets))
 
 
 class _Transform(GeneralizedRCNNTransform):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
+from proxy_tasks import ranks
 from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
 from proxy_tasks.masks import efficientdet
@@ -25,7 +26,7 @@ from proxy_tasks.masks.truth import check_targets
 from search_spaces import Architecture, InputError
 from search_spaces.masks.head import MaskBranch
 
-__all__ = ["AREA_LEVELS", "ROI_LEVELS", "MaskNetwork", "build_mask_network"]
+__all__ = ["AREA_LEVELS", "ROI_LEVELS", "MaskNetwork", "build_mask_network", "check_backbone", "parse_width"]
 
 STRIDE = 32  # of C5; images are padded to multiples of it
 ROI_LEVELS, AREA_LEVELS = LEVELS[:4], LEVELS[1:4]
@@ -72,12 +73,16 @@ class MaskNetwork(GeneralizedRCNN):
     def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """Images, float (3, H, W) from 0 to 1, and in training mode their targets -> losses, else detections.
 
+        Of several processes that train together each draws RoIs of its own images; its losses are their part of the
+        means over all images.
+
         Raises:
             InputError: targets that are missing or do not fit.
         """
         if self.training:
             check_targets(targets, images, self.num_classes)
-        return super().forward(images, targets)
+        found = super().forward(images, targets)
+        return ranks.part(found, len(images)) if self.training else found
 
 
 def build_mask_network(
@@ -119,7 +124,7 @@ def build_mask_network(
     """
     on_efficientdet = backbone == efficientdet.NAME
     weights = backbone_weights or ("default" if on_efficientdet else "none")
-    channels = _parse_width(width)
+    channels = parse_width(width)
     single = len(architecture.space) and "mask.2.place" not in architecture.named
     sizes = {"min_size": min_size, "max_size": max_size, "image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
     transform = MaskTransform(**sizes, size_divisible=efficientdet.STRIDE if on_efficientdet else STRIDE)
@@ -140,14 +145,22 @@ def build_mask_network(
 def _pyramid(backbone: str, weights: str, frozen: bool | None, width: int) -> nn.Module:
     if backbone == efficientdet.NAME:
         return BiFPNPyramid(weights, frozen, width)
-    try:
-        channels_of_backbone(backbone)
-    except InputError as error:
-        raise InputError(f"{error}; mask networks have {efficientdet.NAME} too") from error
+    check_backbone(backbone)
     return FPNPyramid(backbone, weights, frozen, width)
 
 
-def _parse_width(width: int | str) -> int:
+def check_backbone(name: str) -> None:
+    """Refuses the name of a backbone that there is not; raises `InputError`."""
+    if name == efficientdet.NAME:
+        return
+    try:
+        channels_of_backbone(name)
+    except InputError as error:
+        raise InputError(f"{error}; mask networks have {efficientdet.NAME} too") from error
+
+
+def parse_width(width: int | str) -> int:
+    """The channels that a width says; raises `InputError` where it says none."""
     if not str(width).isdecimal() or int(width) < 1:
         raise InputError(f"the width of a mask network is a number of channels, got {width!r}")
     return int(width)

@@ -3,8 +3,8 @@
 import dataclasses
 from typing import Any
 
-from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.masks import efficientdet
+from proxy_tasks.masks.network import check_backbone
 from proxy_tasks.overrides import overridden, require
 from search_spaces import InputError
 
@@ -71,13 +71,13 @@ PRESETS = {
         rois=8,
         batch_size=32,
         iterations=60,
-        learning_rate=1e-3,
+        learning_rate=4e-3,
         polyak_decay=0.9,
         width=32,
         backbone="tiny",
         pretrain_iterations=160,
         pretrain_batch_size=8,
-        pretrain_learning_rate=2e-3,
+        pretrain_learning_rate=5e-3,
     ),
 }
 PRETRAINED_RATE = 1e-3  # for weights that are there already; that of `demo` is for `tiny`, which starts from scratch
@@ -102,8 +102,7 @@ def mask_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
 
 
 def _check(settings: MaskSettings) -> None:
-    if settings.backbone != efficientdet.NAME:
-        channels_of_backbone(settings.backbone)  # refuses an unknown name
+    check_backbone(settings.backbone)
     positive = (
         *("anchors", "rois", "batch_size", "iterations", "learning_rate", "width"),
         *("pretrain_batch_size", "pretrain_learning_rate"),

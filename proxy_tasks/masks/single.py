@@ -18,6 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import clip_boxes_to_image
 
+from proxy_tasks import ranks
 from proxy_tasks.masks.boxes import SCORE_THRESHOLD
 from proxy_tasks.masks.cascade import IOU_THRESHOLDS, MASK_SIZE, mask_loss
 from proxy_tasks.masks.efficientdet import efficientdet, maps_of
@@ -100,7 +101,8 @@ class MaskedEfficientDet(nn.Module):
         assert targets is not None
         truths = [Truth.of(target) for target in targets]
         losses = {"loss_mask": self._mask_loss(maps, [one["boxes"] for one in found], batch.image_sizes, truths)}
-        return losses if self.frozen_heads else losses | self.detection_losses(outputs, truths, batch)
+        losses |= {} if self.frozen_heads else self.detection_losses(outputs, truths, batch)
+        return ranks.part(losses, len(images))
 
     def _outputs(self, maps: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Class logits (B, 9K, ·, ·) and box codes (B, 36, ·, ·) of P3 … P7."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from proxy_tasks.average_precision import FIGURES, coco_figures
+from proxy_tasks.average_precision import FIGURES, coco_figures, run_lengths
 from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.data import DetectionDataset, meta_split, open_dataset
@@ -223,8 +223,8 @@ class MaskTask(ProxyTask):
             own = np.flatnonzero(detected["crops"] == crop)
             boxes, labels, scores = (torch.from_numpy(detected[name][own]) for name in ("boxes", "labels", "scores"))
             pasted = paste_masks_in_image(every[own], boxes, (side, side))[:, 0] > MASK_THRESHOLD
-            found.append({"boxes": boxes, "labels": labels, "scores": scores, "masks": pasted})
-        truth = [prepared.crops.target(int(crop)) for crop in prepared.meta_val_crops]
+            found.append({"boxes": boxes, "labels": labels, "scores": scores, "segmentations": run_lengths(pasted)})
+        truth = [_with_run_lengths(prepared.crops.target(int(crop))) for crop in prepared.meta_val_crops]
         figures = coco_figures(found, truth, len(prepared.crops.classes), masks=True)
         return {name: figures[name] for name in FIGURES[:3]}
 
@@ -252,3 +252,7 @@ class MaskTask(ProxyTask):
         branch = architecture.build(in_channels=width, num_classes=classes, width=width)
         assert isinstance(branch, MaskBranch)
         return branch
+
+
+def _with_run_lengths(target: dict[str, Tensor]) -> dict[str, Any]:
+    return {**target, "segmentations": run_lengths(target["masks"])}

@@ -12,8 +12,9 @@ from torch import nn
 from video.video_parts import build, cell, noise, static_recipe, video_recipe
 
 from experiments import published
+from experiments.detection.training import DetectorTraining
+from experiments.fcos.networks import NETWORKS
 from experiments.fcos.recipe import DetectorRecipe
-from experiments.fcos.training import DetectorTraining
 from experiments.full_training import train_in_full
 from experiments.promotion import JobOptions
 from experiments.training import read_checkpoint, run
@@ -21,7 +22,6 @@ from experiments.video.cell_training import VideoTraining
 from experiments.video.static_training import StaticTraining
 from proxy_tasks import ranks
 from proxy_tasks.data import Shapes
-from proxy_tasks.fcos.detector import build_detector
 from search_spaces import InputError
 
 DETECTION = {"min_size": 96, "max_size": 128, "min_size_least": 64, "batch_size": 3, "base_batch_size": 3}
@@ -29,7 +29,7 @@ DETECTION = {"min_size": 96, "max_size": 128, "min_size_least": 64, "batch_size"
 
 CONTEXT = multiprocessing.get_context("forkserver")
 """The server runs nothing of torch, whose threads a fork of this process would lack and wait for."""
-CONTEXT.set_forkserver_preload(["torchvision", "experiments.fcos.training", "experiments.video.cell_training"])
+CONTEXT.set_forkserver_preload(["torchvision", "experiments.detection.training", "experiments.video.cell_training"])
 
 
 def one_of_them(work, folder, rank, processes):
@@ -90,7 +90,7 @@ def test_alone_nothing_is_changed():
 def detector(name, **changes):
     torch.manual_seed(0)
     recipe = DetectorRecipe(**{**DETECTION, **changes}, backbone="tiny", width="16")
-    network = build_detector(published.load(name), "tiny", "none", num_classes=4, width="16", min_size=96)
+    network = NETWORKS.build(published.load(name), recipe, "none", 4)
     return DetectorTraining(network, Shapes(4, size=64), recipe, 0, iterations=4)
 
 

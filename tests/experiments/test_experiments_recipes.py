@@ -7,6 +7,7 @@ import yaml
 
 from experiments import recipes
 from experiments.fcos.recipe import DetectorRecipe
+from experiments.masks.recipe import MaskRecipe
 from experiments.video.recipe import StaticRecipe, VideoRecipe
 from search_spaces import InputError
 
@@ -45,10 +46,12 @@ PUBLISHED = {
 
 
 def test_these_are_the_published_ones():
-    ours = ("fcos_small", "voc_fcos")
-    assert recipes.names() == tuple(sorted((*PUBLISHED, *ours)))
-    for name in ours:
+    detectors, masks = ("fcos_small", "voc_fcos"), ("coco_htca_1x", "cityscapes_instances", "masks_small")
+    assert recipes.names() == tuple(sorted((*PUBLISHED, *detectors, *masks)))
+    for name in detectors:
         assert isinstance(recipes.load(name).settings, DetectorRecipe)
+    for name in masks:
+        assert isinstance(recipes.load(name).settings, MaskRecipe)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -98,9 +101,9 @@ def test_a_file_of_ones_own_and_single_changes(tmp_path):
         ({"kind": "static", "backbone": "big"}, r"there is no backbone 'big'; known: tiny,"),
         ({"kind": "video", "keyframe_interval": -1}, r"'keyframe_interval' must not be negative"),
         ({"kind": "video", "static_learning_rate": 0}, r"'static_learning_rate' must be positive"),
-        ({"kind": "still"}, r"mine.yaml: .* key 'kind' is detector or static or video, got 'still'"),
-        ({"kind": ["static"]}, r"key 'kind' is detector or static or video, got \['static'\]"),
-        ({"epochs": 7}, r"key 'kind' is detector or static or video, got None"),
+        ({"kind": "still"}, r"mine.yaml: .* key 'kind' is detector or masks or static or video, got 'still'"),
+        ({"kind": ["static"]}, r"key 'kind' is detector or masks or static or video, got \['static'\]"),
+        ({"epochs": 7}, r"key 'kind' is detector or masks or static or video, got None"),
         ("", r"mine.yaml: a recipe is a YAML mapping"),
         ("- kind", r"mine.yaml: a recipe is a YAML mapping"),
         ("kind: [", r"mine.yaml cannot be read: .*line 1"),

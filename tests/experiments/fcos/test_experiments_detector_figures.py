@@ -12,8 +12,8 @@ import trees
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from experiments.fcos.evaluation import results_file
-from experiments.fcos.pictures import drawn
+from experiments.detection.evaluation import results_file
+from experiments.detection.pictures import drawn
 from proxy_tasks.average_precision import FIGURES, coco_figures
 from proxy_tasks.data import open_dataset
 

@@ -8,14 +8,14 @@ import torch
 import trees
 
 from experiments import published, training
-from experiments.fcos import jobs
-from experiments.fcos.loading import batches
+from experiments.detection import jobs
+from experiments.detection.loading import batches
+from experiments.detection.training import DetectorTraining, rate_factor
+from experiments.fcos.networks import NETWORKS
 from experiments.fcos.recipe import DetectorRecipe
-from experiments.fcos.training import DetectorTraining, rate_factor
 from experiments.promotion import JobOptions
 from experiments.training import step
 from proxy_tasks.data import Shapes, held_apart, open_dataset
-from proxy_tasks.fcos.detector import build_detector
 from search_spaces import InputError
 
 SMALL = DetectorRecipe(
@@ -23,9 +23,9 @@ SMALL = DetectorRecipe(
 )
 
 
-def detector(seed=0, classes=4):
-    torch.manual_seed(seed)
-    return build_detector(published.load("fpn_fcos"), "tiny", "none", num_classes=classes, width="16", min_size=96)
+def detector(recipe=SMALL):
+    torch.manual_seed(0)
+    return NETWORKS.build(published.load("fpn_fcos"), recipe, "none", 4)
 
 
 def quiet(done, total, loss):
@@ -98,7 +98,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path, monkeypatch, ch
 
     def ended(folder, steps):
         folder.mkdir(exist_ok=True)
-        job = DetectorTraining(detector(), data, recipe, 0, iterations=6)
+        job = DetectorTraining(detector(recipe), data, recipe, 0, iterations=6)
         if steps is not None:
             job.batches = lambda start: batches(data, recipe, 0, range(start, steps), 0)
         training.run(job, folder, quiet)
@@ -153,8 +153,8 @@ def test_a_tenth_of_the_images_is_held_out():
 
 
 def test_a_detectors_best_weights_are_the_result(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.fcos.evaluation.median_milliseconds", lambda *_, **__: 1.0)
-    monkeypatch.setattr(jobs, "opened", lambda options, subset: Shapes(4, size=64, subset=subset))
+    monkeypatch.setattr("experiments.detection.evaluation.median_milliseconds", lambda *_, **__: 1.0)
+    monkeypatch.setattr(jobs, "opened", lambda options, subset, masks: Shapes(4, size=64, subset=subset))
     recipe, rates = dataclasses.replace(SMALL, validate_every=2, weight_average=0.5), iter([0.3, 0.2])
     evaluate, seen = jobs.evaluate, []
 
@@ -165,7 +165,7 @@ def test_a_detectors_best_weights_are_the_result(tmp_path, monkeypatch):
 
     monkeypatch.setattr(jobs, "evaluate", measured)
     options = JobOptions(iterations=4, backbone_weights="none")
-    jobs.train_detector(tmp_path, published.load("fpn_fcos"), recipe, options, False, lambda *_: None)
+    jobs.train_detector(NETWORKS, tmp_path, published.load("fpn_fcos"), recipe, options, False, lambda *_: None)
     assert [images for images, _ in seen] == [1, 1, 4]
     weights = safetensors.torch.load_file(tmp_path / "weights.safetensors")
     for name, value in weights.items():

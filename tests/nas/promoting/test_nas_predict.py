@@ -43,7 +43,7 @@ def place(trained):
 @pytest.fixture
 def sure(monkeypatch):
     """Detections of any score are drawn, since a moment's training gives no high ones."""
-    monkeypatch.setattr("experiments.fcos.pictures.LEAST_SCORE", 0.0)
+    monkeypatch.setattr("experiments.detection.pictures.LEAST_SCORE", 0.0)
 
 
 def write_video(path, frames, rate=5):

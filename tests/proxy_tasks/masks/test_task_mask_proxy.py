@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, roi_align
 import proxy_tasks
 import search_spaces
 from proxy_tasks import TaskOptions
-from proxy_tasks.average_precision import coco_figures
+from proxy_tasks.average_precision import coco_figures, run_lengths
 from proxy_tasks.masks.cascade import IOU_THRESHOLDS, STAGE_WEIGHTS
 from proxy_tasks.masks.rois import LEVEL_RULES
 from search_spaces import InputError
@@ -125,10 +125,11 @@ def test_average_precision_is_that_of_the_whole_network(task, branch):
         for number in task.prepared.meta_val_crops:
             with torch.inference_mode():
                 (one,) = network(list(crops.images(np.array([number])).float() / 255))
-            found.append({**one, "masks": one["masks"][:, 0] > 0.5})
+            found.append({**one, "segmentations": run_lengths(one["masks"][:, 0] > 0.5)})
     finally:
         network.roi_heads.masks, network.roi_heads.mask_pool = own, pool
     truth = [crops.target(int(number)) for number in task.prepared.meta_val_crops]
+    truth = [{**one, "segmentations": run_lengths(one["masks"])} for one in truth]
     expected = coco_figures(found, truth, 3, masks=True)
     assert sum(len(one["boxes"]) for one in found) > 0
     figures = task.average_precision(branch)

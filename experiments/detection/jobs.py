@@ -1,56 +1,80 @@
-"""Full trainings of detectors, each from its recipe to its figures on the test images."""
+"""Full trainings of networks that find objects, each from its recipe to its figures on the test images."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import to_pil_image
 
-from experiments.fcos.evaluation import cost, evaluate, results_file
-from experiments.fcos.pictures import drawn
-from experiments.fcos.recipe import DetectorRecipe
-from experiments.fcos.training import DetectorTraining
+from experiments.detection.evaluation import cost, evaluate, results_file
+from experiments.detection.pictures import drawn
+from experiments.detection.recipe import ImageRecipe
+from experiments.detection.training import DetectorTraining
 from experiments.full_training import train_in_full
 from experiments.job_folder import refuse_not_finite, save_weights, write_result
 from experiments.promotion import JobOptions, Progress, Result, counted
 from experiments.timing import device_name
 from proxy_tasks.data import DetectionDataset, held_apart, open_dataset
-from proxy_tasks.fcos.detector import Detector, build_detector
 from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 
-__all__ = ["opened", "train_detector"]
+__all__ = ["Networks", "opened", "train_detector"]
 
 PICTURES = "pictures"
 
 
+@dataclass(frozen=True)
+class Networks:
+    """What differs between families.
+
+    Args:
+        build: ``build(architecture, recipe, weights, classes)``: a network that takes and gives torchvision's lists of
+            dicts, labels counting from 0, with ``weights`` for its backbone.
+        macs: the multiply-accumulates of a network on an image (1, 3, H, W).
+        masks: whether it learns and finds masks.
+    """
+
+    build: Callable[[Architecture, Any, str, int], nn.Module]
+    macs: Callable[[Any, Tensor], int]
+    masks: bool = False
+
+
 def train_detector(
-    folder: Path, architecture: Architecture, recipe: DetectorRecipe, options: JobOptions, resume: bool, say: Progress
+    networks: Networks,
+    folder: Path,
+    architecture: Architecture,
+    recipe: ImageRecipe,
+    options: JobOptions,
+    resume: bool,
+    say: Progress,
 ) -> dict[str, Any]:
-    """Trains a detector and measures it on the test images; everything ends up in ``folder``.
+    """Trains a network and measures it on the test images; everything ends up in ``folder``.
 
     Raises:
         InputError: bad data or weights, or the folder holds another job.
         Diverged: the loss, or the trained weights, are not finite.
     """
     recipe = recipe.around()
-    train, test = (opened(options, subset) for subset in ("train", "test"))
+    train, test = (opened(options, subset, networks.masks) for subset in ("train", "test"))
     if train.classes != test.classes:
         raise InputError(f"{options.data}: the train set's classes are {train.classes}, the test set's {test.classes}")
-    detector = _new(architecture, recipe, options, len(train.classes))
+    detector = _new(networks, architecture, recipe, options, len(train.classes))
     learned, held_out = (train, None) if not recipe.validate_every else held_apart(train, options.seed)
     device = torch.device(options.device)
 
     def finish(job: DetectorTraining, steps: int) -> Result:
-        return _finish(folder, job.trained, recipe, test, options, say, steps)
+        return _finish(networks, folder, job.trained, recipe, test, options, say, steps)
 
     def validated(job: DetectorTraining) -> float:
         assert held_out is not None
         job.trained.transform.min_size = (recipe.min_size,)
-        figures, _, _ = evaluate(job.trained, held_out, device, counted(say, "validating"))
+        figures, _, _ = evaluate(job.trained, held_out, device, counted(say, "validating"), networks.masks)
         return figures["ap"]
 
     return train_in_full(
@@ -68,34 +92,26 @@ def train_detector(
     )
 
 
-def opened(options: JobOptions, subset: str) -> DetectionDataset:
+def opened(options: JobOptions, subset: str, masks: bool = False) -> DetectionDataset:
     """The images of a training; raises `InputError` where the data are bad."""
-    return open_dataset(options.data, subset, skip_bad_boxes=options.skip_bad_boxes)
+    return open_dataset(options.data, subset, skip_bad_boxes=options.skip_bad_boxes, masks=masks)
 
 
-def _new(architecture: Architecture, recipe: DetectorRecipe, options: JobOptions, classes: int) -> Detector:
-    """A detector with initial weights drawn from the seed, its backbone's as the options say, on the device."""
-    assert recipe.backbone is not None, "see DetectorRecipe.around"
-    assert recipe.width is not None, "see DetectorRecipe.around"
+def _new(
+    networks: Networks, architecture: Architecture, recipe: ImageRecipe, options: JobOptions, classes: int
+) -> nn.Module:
+    """A network with initial weights drawn from the seed, its backbone's as the options say, on the device."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
-        detector = build_detector(
-            architecture,
-            recipe.backbone,
-            options.backbone_weights,
-            num_classes=classes,
-            width=recipe.width,
-            min_size=recipe.min_size,
-            max_size=recipe.max_size,
-            centerness_on=recipe.centerness_on,
-        )
-    return detector.to(options.device).to(memory_format=torch.channels_last)
+        network = networks.build(architecture, recipe, options.backbone_weights, classes)
+    return network.to(options.device).to(memory_format=torch.channels_last)
 
 
 def _finish(
+    networks: Networks,
     folder: Path,
-    detector: Detector,
-    recipe: DetectorRecipe,
+    detector: Any,
+    recipe: ImageRecipe,
     test: DetectionDataset,
     options: JobOptions,
     say: Progress,
@@ -106,12 +122,12 @@ def _finish(
     refuse_not_finite(detector)
     detector.transform.min_size = (recipe.min_size,)  # that of the last batch's is another
     save_weights(detector, folder / "weights.safetensors")
-    metrics, found, image_ids = evaluate(detector, test, device, counted(say, "measuring"))
+    metrics, found, image_ids = evaluate(detector, test, device, counted(say, "measuring"), networks.masks)
     write_whole(folder / "detections.json", json.dumps(results_file(found, image_ids, test.category_ids)))
     (folder / PICTURES).mkdir(exist_ok=True)
     wanted = np.linspace(0, len(test) - 1, min(options.pictures, len(test))).round().astype(int)
     for index in sorted({int(index) for index in wanted}):
         picture = to_pil_image(drawn(test[index][0], found[index], test.classes))
         picture.save(folder / PICTURES / f"{image_ids[index]}.png")
-    figures = {"metrics": metrics, "cost": cost(detector, test, device), "device": device_name(device)}
+    figures = {"metrics": metrics, "cost": cost(detector, networks.macs, test, device), "device": device_name(device)}
     return write_result(folder, {"steps": steps, "pictures": options.pictures, "classes": test.classes, **figures})

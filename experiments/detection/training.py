@@ -1,22 +1,23 @@
-"""Training a whole detector: backbone, FPN and head (thesis 7.4.1)."""
+"""Training a whole network that finds objects in images (thesis 7.4.1)."""
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from experiments.fcos.loading import Batch, batches
-from experiments.fcos.recipe import DetectorRecipe
+from experiments.detection.loading import Batch, batches
+from experiments.detection.recipe import ImageRecipe
 from proxy_tasks.data import DetectionDataset
-from proxy_tasks.fcos.detector import AnchorDetector, Detector
 
 __all__ = ["DetectorTraining", "rate_factor"]
 
 
-def rate_factor(recipe: DetectorRecipe, number: int, steps: int) -> float:
+def rate_factor(recipe: ImageRecipe, number: int, steps: int) -> float:
     """The learning rate of step ``number``, counted from 0, of ``steps``, in parts of its highest.
 
     ``steps``: rises linearly from the recipe's ``warmup_factor`` to 1, and falls tenfold at both drops. The warm-up
@@ -38,7 +39,8 @@ class DetectorTraining:
     """See `experiments.training.Training`.
 
     Args:
-        detector: trained in place, on its device.
+        detector: trained in place, on its device. It takes torchvision's lists of dicts and resizes images itself. What
+            it draws hangs on the step alone.
         data: the training images; those that it ignores count as neither boxes nor background.
         recipe: all settings, nothing left open.
         seed: draws the order of the images and their augmentation.
@@ -48,14 +50,15 @@ class DetectorTraining:
 
     def __init__(
         self,
-        detector: Detector | AnchorDetector,
+        detector: nn.Module,
         data: DetectionDataset,
-        recipe: DetectorRecipe,
+        recipe: ImageRecipe,
         seed: int,
         iterations: int | None = None,
         loaders: int = 0,
     ):
-        self.network, self.data, self.recipe, self.seed, self.loaders = detector, data, recipe, seed, loaders
+        self.data, self.recipe, self.seed, self.loaders = data, recipe, seed, loaders
+        self.network: Any = detector
         self.steps = iterations or max(1, round(recipe.iterations / recipe.scale))
         self.weights = [parameter for parameter in detector.parameters() if parameter.requires_grad]
         rate = recipe.learning_rate * recipe.scale
@@ -71,19 +74,16 @@ class DetectorTraining:
             averaging = get_ema_multi_avg_fn(recipe.weight_average)
             self.average = AveragedModel(detector, multi_avg_fn=averaging, use_buffers=True)
         self.device = next(detector.parameters()).device
-        detector.interest, detector.regression = recipe.interest, recipe.regression
 
     @property
-    def trained(self) -> Detector | AnchorDetector:
+    def trained(self) -> Any:
         """What is measured in the end: the average of the weights where the recipe has one."""
         if self.average is None:
             return self.network
-        average = self.average.module
-        assert isinstance(average, Detector | AnchorDetector)
-        return average
+        return self.average.module
 
     def batches(self, start: int) -> Iterator[Batch]:
-        """See `experiments.fcos.loading`."""
+        """See `experiments.detection.loading`."""
         return batches(self.data, self.recipe, self.seed, range(start, self.steps), self.loaders)
 
     def loss(self, number: int, batch: Batch) -> Tensor:
@@ -93,7 +93,10 @@ class DetectorTraining:
         targets = [{name: value.to(self.device) for name, value in target.items()} for target in targets]
         self.network.train()
         self.network.transform.min_size = (side,)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()):
+        with (
+            _drawn_by(self.seed, number, self.device),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()),
+        ):
             losses: dict[str, Tensor] = self.network(images, targets)
             return torch.stack(list(losses.values())).sum()
 
@@ -121,3 +124,11 @@ class DetectorTraining:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+
+
+@contextmanager
+def _drawn_by(seed: int, number: int, device: torch.device) -> Iterator[None]:
+    """What a network draws in a step, such as RoIs, is drawn by the seed and the step's number."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.default_rng([seed, 2, number]).integers(2**63)))
+        yield

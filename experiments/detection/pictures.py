@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import torch
+from pycocotools.mask import decode
 from torch import Tensor
-from torchvision.utils import draw_bounding_boxes
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks
 
-from experiments.fcos.evaluation import Detections
+from experiments.detection.evaluation import Detections
 
 __all__ = ["LEAST_SCORE", "drawn"]
 
@@ -15,7 +17,9 @@ PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9
 
 
 def drawn(image: Tensor, found: Detections, classes: Sequence[str]) -> Tensor:
-    """The image (3, H, W) uint8 with boxes, their classes and scores; a class has its colour.
+    """The image (3, H, W) uint8 with boxes, their classes and scores, and masks where there are any.
+
+    A class has its colour.
 
     Args:
         image: as it was decoded.
@@ -27,5 +31,11 @@ def drawn(image: Tensor, found: Detections, classes: Sequence[str]) -> Tensor:
     texts = [f"{classes[label]} {score:.2f}" for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
     colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
     width = max(1, round(min(image.shape[-2:]) / 200))
-    picture: Tensor = draw_bounding_boxes(image, boxes, texts, colours, width=width) if texts else image
-    return picture
+    if not texts:
+        return image
+    picture = image
+    if "segmentations" in found:
+        chosen = [one for one, drawn in zip(found["segmentations"], kept.tolist(), strict=True) if drawn]
+        masks = torch.from_numpy(decode(chosen)).permute(2, 0, 1).bool()
+        picture = draw_segmentation_masks(picture, masks, alpha=0.5, colors=colours)
+    return draw_bounding_boxes(picture, boxes, texts, colours, width=width)

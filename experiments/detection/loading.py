@@ -1,4 +1,4 @@
-"""Training batches of images with boxes: decoded, mirrored, each a function of its step."""
+"""Training batches of images with boxes and, if asked for, masks: decoded, mirrored, each a function of its step."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from experiments.fcos.recipe import DetectorRecipe
+from experiments.detection.recipe import ImageRecipe
 from experiments.loading import loaded, places
 from proxy_tasks import ranks
 from proxy_tasks.crops import mirrored_boxes
@@ -21,7 +21,7 @@ Batch = tuple[int, list[Tensor], list[dict[str, Tensor]]]
 class _Steps(Dataset[Batch]):
     """Item number n is the batch of step n."""
 
-    def __init__(self, data: DetectionDataset, recipe: DetectorRecipe, seed: int, rows: slice):
+    def __init__(self, data: DetectionDataset, recipe: ImageRecipe, seed: int, rows: slice):
         self.data, self.recipe, self.seed, self.rows = data, recipe, seed, rows
 
     def __getitem__(self, step: int) -> Batch:
@@ -34,12 +34,14 @@ class _Steps(Dataset[Batch]):
 
     def _item(self, place: int, mirrored: bool) -> tuple[Tensor, dict[str, Tensor]]:
         image, target = self.data[place]
-        boxes = target["boxes"]
+        learned = {name: target[name] for name in self.recipe.learned}
         if mirrored:
-            image, boxes = image.flip(-1), mirrored_boxes(boxes, image.shape[-1])
-        return image, {"boxes": boxes, "labels": target["labels"], "iscrowd": target["iscrowd"]}
+            image, learned["boxes"] = image.flip(-1), mirrored_boxes(learned["boxes"], image.shape[-1])
+            if "masks" in learned:
+                learned["masks"] = learned["masks"].flip(-1)
+        return image, learned
 
 
-def batches(data: DetectionDataset, recipe: DetectorRecipe, seed: int, steps: range, loaders: int) -> Iterator[Batch]:
+def batches(data: DetectionDataset, recipe: ImageRecipe, seed: int, steps: range, loaders: int) -> Iterator[Batch]:
     """This process's rows of the batches of these steps, decoded by so many ``loaders`` (0: in this one)."""
     return loaded(_Steps(data, recipe, seed, ranks.rows()), steps, loaders)
