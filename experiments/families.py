@@ -35,7 +35,7 @@ class Family:
         options: the settings of a search, and flags of a promotion, that no other family takes, such as ``"static"``.
         backbone: the backbone of searches on real data under ``demo``, where its weights are installed.
         samples: ``"module:function"``; gives images of a dataset to compare two runtimes on, as
-            `proxy_tasks.fcos.samples.samples` does. Without it networks are not exported to ONNX.
+            `proxy_tasks.data.images.samples.samples` does. Without it networks are not exported to ONNX.
         graphs: ``"module:function"``; gives a network's ONNX graphs, a list of `experiments.graphs.Graph`.
         predictor: ``"module:function"``; loads what a full training ended with, an `experiments.predicting.Predictor`.
             Without it nothing is predicted.

@@ -122,7 +122,7 @@ class CascadeHeads(nn.Module):
         rois: Tensor = self.box_pool(maps, boxes, sizes)
         return rois + self.semantic_box_pool({SEMANTIC: maps["semantic"]}, boxes, sizes) if self.semantic else rois
 
-    def _mask_rois(self, maps: Maps, boxes: Sequence[Tensor], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
+    def mask_rois(self, maps: Maps, boxes: Sequence[Tensor], sizes: list[tuple[int, int]]) -> dict[str, Tensor]:
         """P(X'', b) and P(S', b), whose sum is X_mask; a mask stage adds the second where it fuses it."""
         rois = {"pyramid": self.mask_pool(maps, boxes, sizes)}
         if self.semantic is not None and self.masks.uses_semantic:
@@ -148,7 +148,7 @@ class CascadeHeads(nn.Module):
                 proposals = refined(stage, codes, samples, sizes)
                 samples = sample(proposals, truths, threshold, self.sampler)
             positive = [one.positive() for one in samples]
-            rois = self._mask_rois(maps, [one.boxes for one in positive], sizes)
+            rois = self.mask_rois(maps, [one.boxes for one in positive], sizes)
             masks = self.masks.masks(t, rois["pyramid"], rois.get("semantic"))
             suffix = f"_{t + 1}" if self.cascaded else ""
             losses |= {
@@ -183,7 +183,7 @@ class CascadeHeads(nn.Module):
 
     def _detect(self, maps: Maps, proposals: list[Tensor], sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
         found = self.detected_boxes(maps, proposals, sizes)
-        rois = self._mask_rois(maps, [one["boxes"] for one in found], sizes)
+        rois = self.mask_rois(maps, [one["boxes"] for one in found], sizes)
         labels = torch.cat([one["labels"] for one in found])
         masks = self._probabilities(rois)[torch.arange(len(labels), device=labels.device), labels][:, None]
         for one, mask in zip(found, masks.split([len(one["boxes"]) for one in found]), strict=True):

@@ -91,8 +91,7 @@ class MaskedEfficientDet(nn.Module):
             check_targets(targets, images, self.num_classes)
         original = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
-        with frozen_part(self.frozen):
-            maps = maps_of(self.network, batch.tensors)
+        maps = self.maps(batch.tensors)
         with frozen_part(self.frozen_heads):
             outputs = self._outputs(maps)
         found = self.detections(outputs, batch)
@@ -103,6 +102,11 @@ class MaskedEfficientDet(nn.Module):
         losses = {"loss_mask": self._mask_loss(maps, [one["boxes"] for one in found], batch.image_sizes, truths)}
         losses |= {} if self.frozen_heads else self.detection_losses(outputs, truths, batch)
         return ranks.part(losses, len(images))
+
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W), normalised, of sides that 128 divides, -> P2 … P7."""
+        with frozen_part(self.frozen):
+            return maps_of(self.network, images)
 
     def _outputs(self, maps: dict[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Class logits (B, 9K, ·, ·) and box codes (B, 36, ·, ·) of P3 … P7."""
