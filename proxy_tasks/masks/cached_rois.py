@@ -22,14 +22,14 @@ from proxy_tasks.masks.truth import Truth, assign
 from proxy_tasks.rows import CachedRows, Site, batched, on_device, stored
 from search_spaces.masks.choices import ROI_LEVELS as RULES
 
-__all__ = ["DetectedRoIs", "LearnedRoIs", "branch_inputs"]
+__all__ = ["DetectedRoIs", "LearnedRoIs", "Reader", "branch_inputs", "learned"]
 
 TARGET_SIZE = 2 * MASK_SIZE  # height and width of a mask's target
 BUILD_BATCH = 4  # crops at a time, of which each may have a thousand proposals
 Boxes = Sequence[Tensor]
 
 
-class _Reader:
+class Reader:
     """What a frozen network gives of crops.
 
     Args:
@@ -84,11 +84,11 @@ class LearnedRoIs(CachedRows):
 
         def compute() -> Iterator[Mapping[str, Tensor]]:
             with on_device(network, site.device):
-                reader = _Reader(network, rows, site.device)
+                reader = Reader(network, rows, site.device)
 
                 @torch.inference_mode()
                 def batch(indices: np.ndarray) -> dict[str, Tensor]:
-                    return _learned(reader, indices, count, seed)
+                    return learned(reader, indices, count, seed)
 
                 yield from batched(len(rows), BUILD_BATCH, batch, site.counted("aligning RoIs"))
 
@@ -96,7 +96,7 @@ class LearnedRoIs(CachedRows):
         super().__init__(site, "rois", cache_key(what="learned", dtype="float16", **parts), compute)
 
 
-def _learned(reader: _Reader, indices: np.ndarray, count: int, seed: int) -> dict[str, Tensor]:
+def learned(reader: Reader, indices: np.ndarray, count: int, seed: int) -> dict[str, Tensor]:
     """The rows of some crops; see `LearnedRoIs`."""
     maps, proposals, sizes = reader.read(indices)
     targets = [reader.rows.target(int(index)) for index in indices]
@@ -149,7 +149,7 @@ class DetectedRoIs(CachedRows):
     def __init__(self, network: MaskNetwork, key: str, rows: CropRows, chosen: np.ndarray, site: Site):
         def compute() -> Iterator[Mapping[str, Tensor]]:
             with on_device(network, site.device):
-                reader = _Reader(network, rows, site.device)
+                reader = Reader(network, rows, site.device)
 
                 @torch.inference_mode()
                 def batch(numbers: np.ndarray) -> dict[str, Tensor]:
@@ -161,7 +161,7 @@ class DetectedRoIs(CachedRows):
         super().__init__(site, "rois", cache_key(what="detected", dtype="float16", **parts), compute)
 
 
-def _detected(reader: _Reader, indices: np.ndarray) -> dict[str, Tensor]:
+def _detected(reader: Reader, indices: np.ndarray) -> dict[str, Tensor]:
     maps, proposals, sizes = reader.read(indices)
     found = reader.network.roi_heads.detected_boxes(maps, proposals, sizes)
     boxes = [one["boxes"] for one in found]

@@ -42,9 +42,10 @@ class Prepared:
     Args:
         data: the dataset's fingerprint.
         crops: the images, with masks.
+        rows: those crops and, behind them, the mirror images that are learned too.
         network: the frozen network, on the CPU.
         weights: hex digits of its weights.
-        learned: the cached RoIs of all crops and of the mirror images that are learned too.
+        learned: the cached RoIs of all ``rows``.
         detected: the cached detections on meta-val.
         meta_train: int64, the rows of ``learned`` that candidates learn from.
         meta_val: those that they are scored on.
@@ -53,6 +54,7 @@ class Prepared:
 
     data: str
     crops: Crops
+    rows: CropRows
     network: MaskNetwork
     weights: str
     learned: LearnedRoIs
@@ -126,7 +128,7 @@ class MaskTask(ProxyTask):
                     "use larger crops (--set crop=...), another --seed or more data"
                 )
         self._prepared = Prepared(
-            dataset.fingerprint, crops, network, weights, learned, detected, sides[0], sides[1], meta_val
+            dataset.fingerprint, crops, rows, network, weights, learned, detected, sides[0], sides[1], meta_val
         )
 
     @property
