@@ -9,10 +9,31 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from search_spaces import InputError
 
-__all__ = ["overridden", "require", "require_at_least"]
+__all__ = ["chosen", "overridden", "require", "require_at_least", "require_decay"]
 
 Settings = TypeVar("Settings")
 _TRUTH = {"true": True, "false": False}
+
+
+def chosen(
+    presets: Mapping[str, Settings], preset: str, backbone: str | None, changes: Mapping[str, Any], whose: str
+) -> Settings:
+    """A preset's settings with the user's changes.
+
+    Args:
+        presets: the settings of each.
+        preset: the name of one.
+        backbone: its name, where the user gives it apart from ``changes``.
+        changes: as in `overridden`.
+        whose: as in `overridden`.
+
+    Raises:
+        InputError: no such preset or setting, or a value of the wrong type.
+    """
+    if preset not in presets:
+        raise InputError(f"there is no preset {preset!r}; known: {', '.join(presets)}")
+    named = {} if backbone is None else {"backbone": backbone}
+    return overridden(presets[preset], {**named, **changes}, whose)
 
 
 def overridden(settings: Settings, values: Mapping[str, Any], whose: str) -> Settings:
@@ -68,3 +89,10 @@ def require_at_least(settings: object, name: str, least: int, unit: str) -> None
     value = getattr(settings, name)
     if value is not None and value < least:
         raise InputError(f"setting {name!r} must be at least {least} {unit}, got {value}")
+
+
+def require_decay(settings: object, name: str) -> None:
+    """Raises `InputError` where the decay of a moving average is out of range."""
+    value = getattr(settings, name)
+    if not 0 <= value < 1:
+        raise InputError(f"setting {name!r} must be in [0, 1), got {value}")

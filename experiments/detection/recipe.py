@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from proxy_tasks.overrides import require
+from proxy_tasks.overrides import require, require_decay
 from search_spaces import InputError
 
 __all__ = ["ImageRecipe"]
@@ -94,8 +94,7 @@ class ImageRecipe:
             )
         if not 0 <= self.flip <= 1:
             raise InputError(f"setting 'flip' must be a share from 0 to 1, got {self.flip}")
-        if not 0 <= self.weight_average < 1:
-            raise InputError(f"setting 'weight_average' must be in [0, 1), got {self.weight_average}")
+        require_decay(self, "weight_average")
         for name, known in self.choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"setting {name!r} must be {' or '.join(known)}, got {getattr(self, name)!r}")

@@ -8,7 +8,7 @@ import torch
 from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.fcos.detector import parse_width
 from proxy_tasks.fcos.targets import Locations
-from proxy_tasks.overrides import overridden, require
+from proxy_tasks.overrides import chosen, require, require_decay
 from search_spaces import InputError
 
 __all__ = ["FCOSSettings", "fcos_settings"]
@@ -93,6 +93,7 @@ PRESETS = {
         pretrain_learning_rate=4e-3,
     ),
 }
+DEMO = PRESETS["demo"]
 PRETRAINED_RATE = 1e-3  # for weights that are there already; that of `demo` is for `tiny`, which starts from scratch
 REGRESSIONS = ("uniform", "centerness")
 
@@ -103,14 +104,10 @@ def fcos_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
     Raises:
         InputError: no such preset, setting or backbone; a value of the wrong type or out of range.
     """
-    if preset not in PRESETS:
-        raise InputError(f"there is no preset {preset!r}; known: {', '.join(PRESETS)}")
-    settings = PRESETS[preset]
-    if preset == "demo" and backbone not in (None, settings.backbone):
-        settings = dataclasses.replace(settings, pretrain_learning_rate=PRETRAINED_RATE)
-    if backbone is not None:
-        overrides = {"backbone": backbone, **overrides}
-    settings = overridden(settings, overrides, "the FCOS proxy task")
+    presets = PRESETS
+    if backbone not in (None, DEMO.backbone):
+        presets = {**PRESETS, "demo": dataclasses.replace(DEMO, pretrain_learning_rate=PRETRAINED_RATE)}
+    settings = chosen(presets, preset, backbone, overrides, "the FCOS proxy task")
     _check(settings)
     return settings
 
@@ -134,5 +131,4 @@ def _check(settings: FCOSSettings) -> None:
     require(settings, positive, not_negative=("pretrain_iterations",))
     if settings.crop < 32:
         raise InputError(f"setting 'crop' must be at least 32 pixels (the backbone's stride), got {settings.crop}")
-    if not 0 <= settings.polyak_decay < 1:
-        raise InputError(f"setting 'polyak_decay' must be in [0, 1), got {settings.polyak_decay}")
+    require_decay(settings, "polyak_decay")

@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy_tasks.masks import efficientdet
 from proxy_tasks.masks.network import check_backbone
-from proxy_tasks.overrides import overridden, require
+from proxy_tasks.overrides import chosen, require, require_decay
 from search_spaces import InputError
 
 __all__ = ["MaskSettings", "mask_settings"]
@@ -80,6 +80,7 @@ PRESETS = {
         pretrain_learning_rate=5e-3,
     ),
 }
+DEMO = PRESETS["demo"]
 PRETRAINED_RATE = 1e-3  # for weights that are there already; that of `demo` is for `tiny`, which starts from scratch
 
 
@@ -89,14 +90,10 @@ def mask_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
     Raises:
         InputError: no such preset, setting or backbone; a value of the wrong type or out of range.
     """
-    if preset not in PRESETS:
-        raise InputError(f"there is no preset {preset!r}; known: {', '.join(PRESETS)}")
-    settings = PRESETS[preset]
-    if preset == "demo" and backbone not in (None, settings.backbone):
-        settings = dataclasses.replace(settings, pretrain_learning_rate=PRETRAINED_RATE)
-    if backbone is not None:
-        overrides = {"backbone": backbone, **overrides}
-    settings = overridden(settings, overrides, "the mask proxy task")
+    presets = PRESETS
+    if backbone not in (None, DEMO.backbone):
+        presets = {**PRESETS, "demo": dataclasses.replace(DEMO, pretrain_learning_rate=PRETRAINED_RATE)}
+    settings = chosen(presets, preset, backbone, overrides, "the mask proxy task")
     _check(settings)
     return settings
 
@@ -113,5 +110,4 @@ def _check(settings: MaskSettings) -> None:
         raise InputError(
             f"setting 'crop' must be a multiple of {stride} pixels with this backbone, got {settings.crop}"
         )
-    if not 0 <= settings.polyak_decay < 1:
-        raise InputError(f"setting 'polyak_decay' must be in [0, 1), got {settings.polyak_decay}")
+    require_decay(settings, "polyak_decay")

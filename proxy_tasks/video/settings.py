@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy_tasks.backbones import channels_of_backbone
-from proxy_tasks.overrides import overridden, require, require_at_least
+from proxy_tasks.overrides import chosen, require, require_at_least
 from search_spaces import InputError
 
 __all__ = ["VideoSettings", "video_settings"]
@@ -65,11 +65,7 @@ def video_settings(preset: str, space: str, backbone: str | None, overrides: Map
         InputError: no such preset, setting or backbone; a value of the wrong type or out of range.
     """
     presets = {"paper": _CITYSCAPES if space == "video_cell_4" else _CAMVID, "demo": _DEMO}
-    if preset not in presets:
-        raise InputError(f"there is no preset {preset!r}; known: {', '.join(presets)}")
-    if backbone is not None:
-        overrides = {"backbone": backbone, **overrides}
-    settings = overridden(presets[preset], overrides, "the video proxy task")
+    settings = chosen(presets, preset, backbone, overrides, "the video proxy task")
     channels_of_backbone(settings.backbone)  # refuses an unknown name
     positive = ("batch_size", "epochs", "learning_rate", "width", "pretrain_batch_size", "pretrain_learning_rate")
     require(settings, positive, not_negative=("pretrain_iterations",))
