@@ -80,21 +80,24 @@ def _image(number: int, target: dict[str, Any], found: dict[str, Any]) -> dict[s
 
 
 def _annotations(images: Sequence[dict[str, Any]], masks: bool) -> list[dict]:
-    """COCO's annotations (boxes as x, y, width, height); pycocotools needs ids that count from 1."""
+    """COCO's annotations; pycocotools needs ids that count from 1.
+
+    With masks they have no box (x, y, width, height): pycocotools would take a detection's size from it.
+    """
     annotations: list[dict] = []
     for image, target in enumerate(images, start=1):
         boxes = target["boxes"].detach().cpu().double()
         boxes[:, 2:] -= boxes[:, :2]
         named = {"score": "scores", "iscrowd": "iscrowd", "difficult": "difficult", "area": "area"}
         columns = {key: target[name].tolist() for key, name in named.items() if name in target}
-        segmentations, before = target["segmentations"] if masks else [], len(annotations)
-        for box, label, *values in zip(boxes.tolist(), target["labels"].tolist(), *columns.values(), strict=True):
-            row = {"id": len(annotations) + 1, "image_id": image, "category_id": label, "bbox": box}
-            row |= {"area": box[2] * box[3]} | dict(zip(columns, values, strict=True))
-            if masks:
-                row["segmentation"] = segmentations[len(annotations) - before]
-                row |= {"area": float(area(row["segmentation"]))} if "area" not in columns else {}
-            annotations.append(row)
+        shapes = (
+            [{"segmentation": one, "area": float(area(one))} for one in target["segmentations"]]
+            if masks
+            else [{"bbox": box, "area": box[2] * box[3]} for box in boxes.tolist()]
+        )
+        for shape, label, *values in zip(shapes, target["labels"].tolist(), *columns.values(), strict=True):
+            row = {"id": len(annotations) + 1, "image_id": image, "category_id": label}
+            annotations.append(row | shape | dict(zip(columns, values, strict=True)))
     return annotations
 
 

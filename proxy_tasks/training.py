@@ -38,7 +38,9 @@ def minibatches(indices: np.ndarray, size: int, count: int, seed: int) -> Iterat
 
 
 def in_parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    """All of ``indices`` in order, at most ``size`` at a time."""
+    """All of ``indices`` in order, at most ``size`` at a time; no part where there are none."""
+    if not len(indices):
+        return []
     return np.array_split(indices, -(-len(indices) // size))
 
 

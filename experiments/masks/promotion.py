@@ -18,7 +18,7 @@ class _Masks(Detectors):
     settings = MaskRecipe
     task, trains, networks = "masks", "networks with mask heads", NETWORKS
     called = "network"
-    figures = (*FIGURE_COLUMNS, share("box_ap", "box AP"))
+    figures = (*FIGURE_COLUMNS[:3], share("box_ap", "box AP"))
 
     def jobs(self, architectures: Sequence[Architecture], recipe: ImageRecipe, options: JobOptions) -> list[Job]:
         """A training of each, and before them of the references that have as many stages, alike."""

@@ -68,11 +68,11 @@ class LearnedRoIs(CachedRows):
     A row has, of one crop, a RoI of each stage t = 1 … T: ``fpn_t``, ``area_t`` and, in a cascade, ``semantic_t``
     (R, 14, 14, C) float16; ``boxes_t`` (R, 4), pixels; ``labels_t`` int64 (R,) from 0; ``targets_t`` (R, 28, 28)
     float16, the object's mask within the RoI, from 0 to 1. ``crops`` (R,) says which crop. Where a crop has fewer RoIs
-    of a stage than of another, they come more than once; an object's own box is always among them.
+    of a stage than of another, they come more than once. They are drawn from the stage's boxes and the objects' own.
 
     Args:
         network: the frozen network, in evaluation mode, on the CPU.
-        key: stands for its weights.
+        key: stands for all that it computes.
         rows: the crops, with masks.
         count: rows of a crop, at most.
         seed: draws the RoIs.
@@ -140,7 +140,7 @@ class DetectedRoIs(CachedRows):
 
     Args:
         network: as in `LearnedRoIs`.
-        key: stands for its weights.
+        key: stands for all that it computes.
         rows: the crops.
         chosen: numbers of those whose detections are wanted.
         site: as in `LearnedRoIs`.

@@ -20,7 +20,7 @@ from proxy_tasks.weights import trained_once
 from search_spaces import Architecture, SearchSpace
 from search_spaces.masks.choices import plain
 
-__all__ = ["frozen_network", "mask_network"]
+__all__ = ["PROPOSALS", "frozen_network", "identity", "mask_network"]
 
 # a crop shows a part of an image, and has fewer objects: its proposals, and the RoIs that a box stage learns from
 PROPOSALS, SAMPLED = 300, 64
@@ -84,6 +84,11 @@ def frozen_network(
 
     trained_once(options.cache_root, "networks", key, network, train, kept)
     return network.eval().requires_grad_(False)
+
+
+def identity(network: MaskNetwork, settings: MaskSettings) -> str:
+    """Stands for all that a frozen network computes: its weights, and what no weight shows."""
+    return cache_key(weights=state_hash(network), anchors=settings.anchors, proposals=PROPOSALS)
 
 
 def _pretrain(

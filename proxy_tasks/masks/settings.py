@@ -110,4 +110,6 @@ def _check(settings: MaskSettings) -> None:
         raise InputError(
             f"setting 'crop' must be a multiple of {stride} pixels with this backbone, got {settings.crop}"
         )
+    if settings.width % 2:
+        raise InputError(f"setting 'width' must be even, as deformable convolutions need it, got {settings.width}")
     require_decay(settings, "polyak_decay")

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from proxy_tasks.average_precision import FIGURES, coco_figures, run_lengths
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.data import DetectionDataset, meta_split, open_dataset
 from proxy_tasks.masks import efficientdet
 from proxy_tasks.masks.cached_rois import DetectedRoIs, LearnedRoIs, branch_inputs
 from proxy_tasks.masks.cascade import MASK_SIZE
 from proxy_tasks.masks.costs import BOX_ROIS, MASK_ROIS, Layers
-from proxy_tasks.masks.frozen import frozen_network, mask_network
+from proxy_tasks.masks.frozen import frozen_network, identity, mask_network
 from proxy_tasks.masks.loss import MaskLossSums, mask_loss_sum
 from proxy_tasks.masks.network import MaskNetwork
 from proxy_tasks.masks.settings import mask_settings
@@ -44,7 +43,7 @@ class Prepared:
         crops: the images, with masks.
         rows: those crops and, behind them, the mirror images that are learned too.
         network: the frozen network, on the CPU.
-        weights: hex digits of its weights.
+        weights: hex digits that stand for all that it computes.
         learned: the cached RoIs of all ``rows``.
         detected: the cached detections on meta-val.
         meta_train: int64, the rows of ``learned`` that candidates learn from.
@@ -112,7 +111,7 @@ class MaskTask(ProxyTask):
         meta_train, meta_val = meta_split(dataset, options.seed)
         crops = Crops(dataset, settings.crop, options.seed, site, masks=True)
         network = frozen_network(self.space, crops, meta_train, settings, options, site)
-        weights = state_hash(network)
+        weights = identity(network, settings)
         rows: CropRows = crops
         if settings.mirrored:
             rows = MirroredBeside(crops, meta_train)
@@ -127,6 +126,11 @@ class MaskTask(ProxyTask):
                     f"{data}: no crop of {name} has an object, so nothing can be learned or scored; "
                     "use larger crops (--set crop=...), another --seed or more data"
                 )
+        if options.reward == "metric" and not len(detected["crops"]):
+            raise InputError(
+                "the frozen network finds no object on meta-val, so average precision tells no heads apart; train it "
+                "longer (--set pretrain_iterations=...), or search by --reward loss"
+            )
         self._prepared = Prepared(
             dataset.fingerprint, crops, rows, network, weights, learned, detected, sides[0], sides[1], meta_val
         )

@@ -131,6 +131,19 @@ def test_what_is_to_be_found_has_an_average_precision_of_one():
     assert coco_figures(worse, truth, 4, masks=True)["ap"] == 0
 
 
+def test_the_size_of_a_mask_is_not_that_of_its_box():
+    """A false alarm along a diagonal has few pixels in a large box: it is a small one."""
+    object_, diagonal = torch.zeros(64, 64), torch.eye(64)
+    object_[:20, :20] = 1
+    boxes = torch.tensor([[0.0, 0, 64, 64], [0, 0, 20, 20]])
+    found = {"boxes": boxes, "scores": torch.tensor([0.9, 0.8]), "labels": torch.tensor([0, 0])}
+    found["segmentations"] = run_lengths(torch.stack([diagonal, object_]))
+    truth = {"boxes": boxes[1:], "labels": torch.tensor([0]), "segmentations": run_lengths(object_[None])}
+    truth |= {"iscrowd": torch.tensor([0]), "difficult": torch.tensor([0]), "area": torch.tensor([400.0])}
+    figures = coco_figures([found], [truth], 1, masks=True)
+    assert (figures["ap"], figures["aps"]) == (pytest.approx(0.5), pytest.approx(0.5))
+
+
 def test_masks_are_drawn():
     data = Shapes(3, size=64)
     image, found = next(perfect(data))

@@ -170,6 +170,7 @@ def prepared_losses(task, architecture, overrides):
         ({"crop": 64}, "efficientdet_d3", "setting 'crop' must be a multiple of 128 pixels with this backbone, got 64"),
         ({"polyak_decay": 1}, "tiny", r"setting 'polyak_decay' must be in \[0, 1\), got 1.0"),
         ({"rois": 0}, "tiny", "setting 'rois' must be positive, got 0"),
+        ({"width": 9}, "tiny", "setting 'width' must be even, as deformable convolutions need it, got 9"),
         ({}, "vgg99", "vgg99"),
     ],
 )
@@ -196,3 +197,26 @@ def test_data_without_an_object(tmp_path):
     task = make(folder, tmp_path / "cache", seed=seeds[0])  # the last image has no object: meta-train is that one
     with pytest.raises(InputError, match="no crop of meta-train has an object"):
         task.prepare(lambda what, done, total: None)
+
+
+def test_a_frozen_network_that_finds_nothing(tmp_path):
+    """Among thirty classes no score of an untrained network is above the threshold."""
+    classes = [f"class {number}" for number in range(30)]
+    folder = trees.write_coco(tmp_path / "coco", n=6, n_test=1, size=(80, 64), classes=classes)
+    untrained = {"pretrain_iterations": 0}
+    task = prepared(folder, tmp_path / "cache", "mask_head_single", overrides=untrained)
+    assert len(task.prepared.detected["crops"]) == 0
+    *_, score = task.evaluate(search_spaces.masks.choices.plain(task.space))
+    assert score.metrics["ap"] == 0
+    with pytest.raises(InputError, match="finds no object on meta-val, so average precision tells no heads apart"):
+        prepared(folder, tmp_path / "cache", "mask_head_single", overrides=untrained, reward="metric")
+
+
+def test_other_anchors_are_other_rois(data, tmp_path):
+    """An untrained network has the same weights whatever its anchors are."""
+    one, other = (
+        prepared(data, tmp_path, overrides={"pretrain_iterations": 0, "anchors": anchors}) for anchors in (0.25, 1)
+    )
+    assert one.fingerprints()["network"] != other.fingerprints()["network"]
+    assert one.prepared.learned.key != other.prepared.learned.key
+    assert one.prepared.detected.key != other.prepared.detected.key
