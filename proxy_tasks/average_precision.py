@@ -12,10 +12,14 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import area, encode
 from torch import Tensor
 
-__all__ = ["FIGURES", "coco_ap", "coco_figures", "run_lengths"]
+__all__ = ["FIGURES", "MASK_THRESHOLD", "coco_ap", "coco_figures", "run_lengths"]
 
 FIGURES = ("ap", "ap50", "ap75", "aps", "apm", "apl")
 """AP over IoU 0.50:0.95, at 0.50, at 0.75; and that of small, medium and large objects."""
+
+
+MASK_THRESHOLD = 0.5
+"""Of the probability that a pixel is an object's, torchvision's."""
 
 
 def coco_ap(found: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], num_classes: int) -> dict[str, float]:

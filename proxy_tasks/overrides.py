@@ -9,9 +9,11 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from search_spaces import InputError
 
-__all__ = ["chosen", "overridden", "require", "require_at_least", "require_decay"]
+__all__ = ["PRETRAINED_RATE", "chosen", "overridden", "pretraining", "require", "require_at_least", "require_decay"]
 
 Settings = TypeVar("Settings")
+PRETRAINED_RATE = 1e-3
+"""Of the one-cycle schedule on a small preset, for backbones that have weights already."""
 _TRUTH = {"true": True, "false": False}
 
 
@@ -34,6 +36,11 @@ def chosen(
         raise InputError(f"there is no preset {preset!r}; known: {', '.join(presets)}")
     named = {} if backbone is None else {"backbone": backbone}
     return overridden(presets[preset], {**named, **changes}, whose)
+
+
+def pretraining(settings: Any) -> dict[str, Any]:
+    """The settings named ``pretrain_*``: how what candidates are searched around is trained."""
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name.startswith("pretrain")}
 
 
 def overridden(settings: Settings, values: Mapping[str, Any], whose: str) -> Settings:

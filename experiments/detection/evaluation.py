@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from experiments.timing import median_milliseconds
-from proxy_tasks.average_precision import coco_figures, run_lengths
+from proxy_tasks.average_precision import MASK_THRESHOLD, coco_figures, run_lengths
 from proxy_tasks.data import DetectionDataset
 
 __all__ = ["Detections", "cost", "detected", "evaluate", "results", "results_file"]
 
-MASK_THRESHOLD = 0.5
-"""Of a pixel's probability, torchvision's."""
 Detections = dict[str, Any]
 """``boxes`` (n, 4) in the image's own pixels, ``scores`` (n,), ``labels`` (n,) from 0; best first, on the CPU. With
 masks ``segmentations`` too, a list of COCO's compressed run lengths."""

@@ -104,6 +104,12 @@ class ImageRecipe:
         """The batch in parts of that which the rate and the numbers of steps are for."""
         return self.batch_size / self.base_batch_size
 
+    def sizes(self) -> dict[str, Any]:
+        """What a network is built to, as builders call it; of a recipe that leaves nothing open."""
+        assert self.backbone is not None, "see around"
+        assert self.width is not None, "see around"
+        return {name: getattr(self, name) for name in ("backbone", "width", "min_size", "max_size")}
+
     def around(self, backbone: str | None = None, width: str | int | None = None, **others: Any) -> Self:
         """This recipe with backbone and width filled in where it leaves them open.
 

@@ -27,17 +27,12 @@ class _Layers(nn.Module):
 
 
 def _build(architecture: Architecture, recipe: DetectorRecipe, weights: str, classes: int) -> nn.Module:
-    assert recipe.backbone is not None, "see ImageRecipe.around"
-    assert recipe.width is not None, "see ImageRecipe.around"
     detector = build_detector(
         architecture,
-        recipe.backbone,
-        weights,
+        backbone_weights=weights,
         num_classes=classes,
-        width=recipe.width,
-        min_size=recipe.min_size,
-        max_size=recipe.max_size,
         centerness_on=recipe.centerness_on,
+        **recipe.sizes(),
     )
     detector.interest, detector.regression = recipe.interest, recipe.regression
     return detector

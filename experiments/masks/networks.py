@@ -12,17 +12,8 @@ __all__ = ["NETWORKS"]
 
 
 def _build(architecture: Architecture, recipe: MaskRecipe, weights: str, classes: int) -> nn.Module:
-    assert recipe.backbone is not None, "see ImageRecipe.around"
-    assert recipe.width is not None, "see ImageRecipe.around"
     return build_mask_network(
-        architecture,
-        recipe.backbone,
-        weights,
-        num_classes=classes,
-        width=recipe.width,
-        min_size=recipe.min_size,
-        max_size=recipe.max_size,
-        anchors=recipe.anchors,
+        architecture, backbone_weights=weights, num_classes=classes, anchors=recipe.anchors, **recipe.sizes()
     )
 
 

@@ -12,6 +12,7 @@ from proxy_tasks.fcos.loss import fcos_loss_sums
 from proxy_tasks.fcos.settings import FCOSSettings
 from proxy_tasks.fcos.targets import Locations, assign, pad_boxes
 from proxy_tasks.images import detector_input
+from proxy_tasks.overrides import pretraining
 from proxy_tasks.rows import Site, on_device
 from proxy_tasks.task import TaskOptions
 from proxy_tasks.training import Schedule, flips, train_one_cycle
@@ -49,7 +50,7 @@ def finetuned_backbone(
         split=options.seed,
         width=settings.width,
         interest=settings.interest,
-        **{name: getattr(settings, name) for name in settings.__dataclass_fields__ if name.startswith("pretrain")},
+        **pretraining(settings),
     )
     schedule = Schedule(
         settings.pretrain_batch_size, settings.pretrain_iterations, settings.pretrain_learning_rate, options.seed

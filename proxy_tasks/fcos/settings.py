@@ -8,7 +8,7 @@ import torch
 from proxy_tasks.backbones import channels_of_backbone
 from proxy_tasks.fcos.detector import parse_width
 from proxy_tasks.fcos.targets import Locations
-from proxy_tasks.overrides import chosen, require, require_decay
+from proxy_tasks.overrides import PRETRAINED_RATE, chosen, require, require_decay
 from search_spaces import InputError
 
 __all__ = ["FCOSSettings", "fcos_settings"]
@@ -94,7 +94,8 @@ PRESETS = {
     ),
 }
 DEMO = PRESETS["demo"]
-PRETRAINED_RATE = 1e-3  # for weights that are there already; that of `demo` is for `tiny`, which starts from scratch
+# the rate of `demo` is for `tiny`, which starts from scratch; other backbones have weights already
+PRETRAINED_DEMO = dataclasses.replace(DEMO, pretrain_learning_rate=PRETRAINED_RATE)
 REGRESSIONS = ("uniform", "centerness")
 
 
@@ -104,9 +105,7 @@ def fcos_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
     Raises:
         InputError: no such preset, setting or backbone; a value of the wrong type or out of range.
     """
-    presets = PRESETS
-    if backbone not in (None, DEMO.backbone):
-        presets = {**PRESETS, "demo": dataclasses.replace(DEMO, pretrain_learning_rate=PRETRAINED_RATE)}
+    presets = PRESETS if backbone in (None, DEMO.backbone) else {**PRESETS, "demo": PRETRAINED_DEMO}
     settings = chosen(presets, preset, backbone, overrides, "the FCOS proxy task")
     _check(settings)
     return settings

@@ -55,11 +55,7 @@ class Reader:
         found = {rule: self._pools[rule](maps, boxes, sizes) for rule in RULES}
         if "semantic" in maps:
             found["semantic"] = self._semantic_pool({SEMANTIC: maps["semantic"]}, boxes, sizes)
-        return {name: stored(name, value) if len(value) else _none(value) for name, value in found.items()}
-
-
-def _none(value: Tensor) -> Tensor:
-    return value.permute(0, 2, 3, 1).half()
+        return {name: stored(name, value) for name, value in found.items()}
 
 
 class LearnedRoIs(CachedRows):

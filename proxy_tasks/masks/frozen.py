@@ -13,6 +13,7 @@ from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.masks.network import MaskNetwork, build_mask_network
 from proxy_tasks.masks.proposals import Proposals
 from proxy_tasks.masks.settings import MaskSettings
+from proxy_tasks.overrides import pretraining
 from proxy_tasks.rows import Site, on_device
 from proxy_tasks.task import TaskOptions
 from proxy_tasks.training import Schedule, train_one_cycle
@@ -69,13 +70,13 @@ def frozen_network(
         weights = "none" if kept else options.backbone_weights
         network = mask_network(plain(space), settings, len(crops.classes), weights, options.backbone_weights != "none")
     sizes = ("backbone", "width", "anchors", "crop")
-    pretraining = [name for name in settings.__dataclass_fields__ if name.startswith("pretrain")]
     key = cache_key(
         crops=crops.key,
         space=space.name,
         initial=state_hash(network),
         split=options.seed,
-        **{name: getattr(settings, name) for name in (*sizes, *pretraining)},
+        **{name: getattr(settings, name) for name in sizes},
+        **pretraining(settings),
     )
 
     def train() -> None:

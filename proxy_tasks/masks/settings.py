@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy_tasks.masks import efficientdet
 from proxy_tasks.masks.network import check_backbone
-from proxy_tasks.overrides import chosen, require, require_decay
+from proxy_tasks.overrides import PRETRAINED_RATE, chosen, require, require_decay
 from search_spaces import InputError
 
 __all__ = ["MaskSettings", "mask_settings"]
@@ -81,7 +81,8 @@ PRESETS = {
     ),
 }
 DEMO = PRESETS["demo"]
-PRETRAINED_RATE = 1e-3  # for weights that are there already; that of `demo` is for `tiny`, which starts from scratch
+# the rate of `demo` is for `tiny`, which starts from scratch; other backbones have weights already
+PRETRAINED_DEMO = dataclasses.replace(DEMO, pretrain_learning_rate=PRETRAINED_RATE)
 
 
 def mask_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) -> MaskSettings:
@@ -90,9 +91,7 @@ def mask_settings(preset: str, backbone: str | None, overrides: dict[str, Any]) 
     Raises:
         InputError: no such preset, setting or backbone; a value of the wrong type or out of range.
     """
-    presets = PRESETS
-    if backbone not in (None, DEMO.backbone):
-        presets = {**PRESETS, "demo": dataclasses.replace(DEMO, pretrain_learning_rate=PRETRAINED_RATE)}
+    presets = PRESETS if backbone in (None, DEMO.backbone) else {**PRESETS, "demo": PRETRAINED_DEMO}
     settings = chosen(presets, preset, backbone, overrides, "the mask proxy task")
     _check(settings)
     return settings

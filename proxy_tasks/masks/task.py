@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
-from proxy_tasks.average_precision import FIGURES, coco_figures, run_lengths
+from proxy_tasks.average_precision import FIGURES, MASK_THRESHOLD, coco_figures, run_lengths
 from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.data import DetectionDataset, meta_split, open_dataset
 from proxy_tasks.masks import efficientdet
@@ -30,8 +30,6 @@ from search_spaces.masks.head import MaskBranch
 from search_spaces.parts.complexity import count
 
 __all__ = ["MaskTask", "Prepared"]
-
-MASK_THRESHOLD = 0.5  # of a pixel's probability, torchvision's
 
 
 @dataclass(frozen=True)
@@ -230,9 +228,14 @@ class MaskTask(ProxyTask):
             boxes, labels, scores = (torch.from_numpy(detected[name][own]) for name in ("boxes", "labels", "scores"))
             pasted = paste_masks_in_image(every[own], boxes, (side, side))[:, 0] > MASK_THRESHOLD
             found.append({"boxes": boxes, "labels": labels, "scores": scores, "segmentations": run_lengths(pasted)})
-        truth = [_with_run_lengths(prepared.crops.target(int(crop))) for crop in prepared.meta_val_crops]
-        figures = coco_figures(found, truth, len(prepared.crops.classes), masks=True)
+        figures = coco_figures(found, self._truth, len(prepared.crops.classes), masks=True)
         return {name: figures[name] for name in FIGURES[:3]}
+
+    @cached_property
+    def _truth(self) -> list[dict[str, Any]]:
+        """What is to be found on meta-val, its masks as run lengths."""
+        targets = (self.prepared.crops.target(int(crop)) for crop in self.prepared.meta_val_crops)
+        return [{**target, "segmentations": run_lengths(target["masks"])} for target in targets]
 
     def complexity(self, architecture: Architecture) -> dict[str, float]:
         """``params`` and ``macs`` of the branch, each stage run once on 100 RoIs, counted without computing."""
@@ -258,7 +261,3 @@ class MaskTask(ProxyTask):
         branch = architecture.build(in_channels=width, num_classes=classes, width=width)
         assert isinstance(branch, MaskBranch)
         return branch
-
-
-def _with_run_lengths(target: dict[str, Tensor]) -> dict[str, Any]:
-    return {**target, "segmentations": run_lengths(target["masks"])}

@@ -1,13 +1,13 @@
 """Several processes that train together do what one does: batch norm, losses, gradients, weights, checkpoints."""
 
 import functools
-import multiprocessing
 from unittest import mock
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from processes import CONTEXT
 from torch import nn
 from video.video_parts import build, cell, noise, static_recipe, video_recipe
 
@@ -25,11 +25,6 @@ from proxy_tasks.data import Shapes
 from search_spaces import InputError
 
 DETECTION = {"min_size": 96, "max_size": 128, "min_size_least": 64, "batch_size": 3, "base_batch_size": 3}
-
-
-CONTEXT = multiprocessing.get_context("forkserver")
-"""The server runs nothing of torch, whose threads a fork of this process would lack and wait for."""
-CONTEXT.set_forkserver_preload(["torchvision", "experiments.detection.training", "experiments.video.cell_training"])
 
 
 def one_of_them(work, folder, rank, processes):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import CONTEXT
 from walk import Walk, quiet
 
 from experiments import training
@@ -78,23 +79,23 @@ MOMENTS = [
 ]
 
 
-def killed(folder, arm):
+def train(folder, number):
+    training.SAVE_EVERY = -1.0  # after every step
+    run(MOMENTS[number](), folder, quiet)
+
+
+def killed(folder, number):
     """Runs the training in a process of its own, which kills itself at some moment."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run(arm(), folder, quiet)
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
+    child = CONTEXT.Process(target=train, args=(folder, number))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("number", range(len(MOMENTS)))
 def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, calm, monkeypatch, number):
     monkeypatch.setattr(training, "SAVE_EVERY", -1.0)  # after every step
-    killed(tmp_path, MOMENTS[number])
+    killed(tmp_path, number)
     walk = Walk()
     run(walk, tmp_path, quiet)
     assert ended(tmp_path, walk) == calm
@@ -102,8 +103,8 @@ def test_a_killed_training_ends_as_an_undisturbed_one(tmp_path, calm, monkeypatc
 
 def test_killed_again_and_again(tmp_path, calm, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", -1.0)
-    for arm in [*MOMENTS, between_checkpoint_and_log]:
-        killed(tmp_path, arm)
+    for number in [*range(len(MOMENTS)), MOMENTS.index(between_checkpoint_and_log)]:
+        killed(tmp_path, number)
     walk = Walk()
     run(walk, tmp_path, quiet)
     assert ended(tmp_path, walk) == calm
