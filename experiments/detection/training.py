@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from experiments.averaging import WeightAverage
 from experiments.detection.loading import Batch, batches
 from experiments.detection.recipe import ImageRecipe
 from proxy_tasks.data import DetectionDataset
@@ -69,18 +69,13 @@ class DetectorTraining:
             self.optimizer = torch.optim.SGD(self.weights, lr=rate, momentum=momentum, weight_decay=decay)
         else:
             self.optimizer = torch.optim.AdamW(self.weights, lr=rate, weight_decay=recipe.weight_decay)
-        self.average: AveragedModel | None = None
-        if recipe.weight_average:
-            averaging = get_ema_multi_avg_fn(recipe.weight_average)
-            self.average = AveragedModel(detector, multi_avg_fn=averaging, use_buffers=True)
+        self.average = WeightAverage(detector, recipe.weight_average)
         self.device = next(detector.parameters()).device
 
     @property
     def trained(self) -> Any:
         """What is measured in the end: the average of the weights where the recipe has one."""
-        if self.average is None:
-            return self.network
-        return self.average.module
+        return self.average.network
 
     def batches(self, start: int) -> Iterator[Batch]:
         """See `experiments.detection.loading`."""
@@ -107,23 +102,19 @@ class DetectorTraining:
         if self.recipe.gradient_norm:
             nn.utils.clip_grad_norm_(self.weights, self.recipe.gradient_norm)
         self.optimizer.step()
-        if self.average is not None:
-            self.average.update_parameters(self.network)
+        self.average.update()
 
     def _bfloat16(self) -> bool:
         return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def state_dict(self) -> dict[str, Any]:
         """Detector, optimiser and average."""
-        average = None if self.average is None else self.average.state_dict()
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), "average": average}
+        return {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "average")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        for name, value in state.items():
+            getattr(self, name).load_state_dict(value)
 
 
 @contextmanager

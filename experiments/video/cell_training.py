@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from experiments.averaging import WeightAverage
 from experiments.loading import steps_in
 from experiments.video.loading import Batch, batches
 from experiments.video.recipe import VideoRecipe
@@ -44,12 +45,13 @@ class VideoTraining:
         self.steps = self.cell_steps + (iterations or steps_in(recipe.epochs, len(self.sequences), recipe.batch_size))
         self.adam = torch.optim.Adam(network.cell.parameters(), lr=recipe.cell_learning_rate, foreach=True)
         self.sgd = torch.optim.SGD(network.static.parameters(), recipe.static_learning_rate, momentum=recipe.momentum)
+        self.average = WeightAverage(network, recipe.weight_average)
         self.device = next(network.parameters()).device
 
     @property
-    def trained(self) -> VideoSegmenter:
-        """What is measured in the end."""
-        return self.network
+    def trained(self) -> Any:
+        """What is measured: the average of the weights where the recipe has one."""
+        return self.average.network
 
     def batches(self, start: int) -> Iterator[Batch]:
         """One sequence an item."""
@@ -69,13 +71,14 @@ class VideoTraining:
         return loss
 
     def update(self, number: int) -> None:
-        """One step of Adam for the cell and, end to end, one of SGD for the rest."""
+        """One step of Adam for the cell, end to end one of SGD for the rest, and one of the weights' average."""
         end_to_end, recipe = self._end_to_end(number), self.recipe
         for group in self.adam.param_groups:
             group["lr"] = recipe.finetune_cell_learning_rate if end_to_end else recipe.cell_learning_rate
         self.adam.step()
         if end_to_end:
             self.sgd.step()
+        self.average.update()
 
     def _end_to_end(self, number: int) -> bool:
         return number >= self.cell_steps
@@ -86,8 +89,8 @@ class VideoTraining:
         self.network.static.train(end_to_end).requires_grad_(end_to_end)
 
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimisers."""
-        return {name: getattr(self, name).state_dict() for name in ("network", "adam", "sgd")}
+        """Network, optimisers and average."""
+        return {name: getattr(self, name).state_dict() for name in ("network", "adam", "sgd", "average")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""

@@ -49,8 +49,8 @@ def train_static(
         load_weights(network, options.static, optional="decoder.auxiliary.")
 
     def finish(job: StaticTraining, steps: int) -> Result:
-        job.network.decoder.auxiliary = None  # it was for the training alone
-        return _finish(folder, job.network, recipe.scale, 0, test, options, say, steps)
+        job.trained.decoder.auxiliary = None  # it was for the training alone
+        return _finish(folder, job.trained, recipe.scale, 0, test, options, say, steps)
 
     begin = partial(StaticTraining, network, learned, recipe, options.seed, options.iterations, options.loaders)
     return train_in_full(
@@ -93,7 +93,7 @@ def train_video(
     load_weights(network.static, static_file(options))
 
     def finish(job: VideoTraining, steps: int) -> Result:
-        return _finish(folder, job.network, recipe.scale, recipe.keyframe_interval, test, options, say, steps)
+        return _finish(folder, job.trained, recipe.scale, recipe.keyframe_interval, test, options, say, steps)
 
     begin = partial(VideoTraining, network, learned, recipe, options.seed, options.iterations, options.loaders)
     return train_in_full(
@@ -145,7 +145,7 @@ def _validated(
 
     def measure(job: StaticTraining | VideoTraining) -> float:
         figures, _ = evaluate(
-            job.network,
+            job.trained,
             held_out,
             recipe.scale,
             interval,

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from proxy_tasks.backbones import channels_of_backbone
-from proxy_tasks.overrides import require, require_at_least
+from proxy_tasks.overrides import require, require_at_least, require_decay
 from search_spaces import InputError
 
 __all__ = ["Recipe", "StaticRecipe", "VideoRecipe"]
@@ -25,6 +25,7 @@ class _Images:
             labels with void.
         crop_width: the width of a training image in pixels.
         batch_size: the number of images, or sequences, in a step.
+        weight_average: the decay of the moving average of the weights, which is what is measured; 0 is none.
         validate_every: steps between two measurements on a tenth of the training frames, which is then held out as
             meta-val is in a search; the weights with the highest mIoU there are the result. 0: nothing is held out,
             the last weights are the result.
@@ -37,6 +38,7 @@ class _Images:
     crop_height: int = 600
     crop_width: int = 600
     batch_size: int = 32
+    weight_average: float = 0.0
     validate_every: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +49,7 @@ class _Images:
             raise InputError(f"setting 'scale_max' must not be below 'scale_min', got {self.scale_max}")
         if not 0 <= self.flip <= 1:
             raise InputError(f"setting 'flip' must be a share from 0 to 1, got {self.flip}")
+        require_decay(self, "weight_average")
 
 
 @dataclass(frozen=True)

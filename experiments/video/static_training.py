@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiments.averaging import WeightAverage
 from experiments.loading import steps_in
 from experiments.video.loading import Batch, batches
 from experiments.video.recipe import StaticRecipe
@@ -49,12 +50,13 @@ class StaticTraining:
         ]
         self.optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
         self.rates = [group["lr"] for group in groups]
+        self.average = WeightAverage(network, recipe.weight_average)
         self.device = next(network.parameters()).device
 
     @property
-    def trained(self) -> StaticSegmenter:
-        """What is measured in the end."""
-        return self.network
+    def trained(self) -> Any:
+        """What is measured: the average of the weights where the recipe has one."""
+        return self.average.network
 
     def batches(self, start: int) -> Iterator[Batch]:
         """One frame an item."""
@@ -73,16 +75,17 @@ class StaticTraining:
         return loss
 
     def update(self, number: int) -> None:
-        """One step of SGD at the schedule's rates."""
+        """One step of SGD at the schedule's rates, and one of the weights' average."""
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * (1 - number / self.steps) ** self.recipe.poly_power
         self.optimizer.step()
+        self.average.update()
 
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser."""
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Network, optimiser and average."""
+        return {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "average")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict`."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, value in state.items():
+            getattr(self, name).load_state_dict(value)

@@ -1,0 +1,43 @@
+"""Polyak averaging of a trained network's weights."""
+
+from typing import Any
+
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage:
+    """The exponential moving average of a network's weights and buffers along its training.
+
+    Args:
+        network: what is trained, as it starts.
+        decay: the weight of what came before, from 0 to below 1; with 0 nothing is kept beside the network, which is
+            its own average.
+    """
+
+    def __init__(self, network: nn.Module, decay: float):
+        self._network = network
+        self._average = None
+        if decay:
+            self._average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    @property
+    def network(self) -> Any:
+        """The averaged network."""
+        return self._network if self._average is None else self._average.module
+
+    def update(self) -> None:
+        """Takes in the network as it stands after a step."""
+        if self._average is not None:
+            self._average.update_parameters(self._network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty with a decay of 0."""
+        return {} if self._average is None else self._average.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`."""
+        if self._average is not None:
+            self._average.load_state_dict(state)
