@@ -18,7 +18,7 @@ __all__ = ["Run", "build", "load", "load_run", "resume", "search"]
 # Threads that wait for each other soon sleep instead of spinning: on a machine that does anything else beside, the
 # small operations of a proxy task are otherwise up to a hundred times slower. Not at once, since waking takes longer
 # than most waits: after 30,000 turns a trial on two idle cores takes 0.7 of the time that it takes after 1,000, and
-# no longer on busy ones. Read once, as torch is loaded.
+# hardly more on busy ones. Read once, as torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 _HOMES = {
