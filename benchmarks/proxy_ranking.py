@@ -31,19 +31,19 @@ from search_spaces import Architecture
 
 FACTOR = 10  # how many times the proxy's iterations a long training has
 SHORT = 60
+WIDTH = "32-64"  # of the long training, and of proposals that name no other
 PROPOSALS: dict[str, dict[str, object]] = {
-    "scale 0.48": {"interest": 0.48, "mirrored": False, "iterations": 60, "width": "32-64"},
-    "scale 0.48, mirrored, 120 iterations": {"interest": 0.48, "mirrored": True, "iterations": 120, "width": "32-64"},
-    "sizes of interest by the crop": {"interest": 0.16, "mirrored": False, "iterations": 60, "width": "32-64"},
-    "scale 0.48, mirrored": {"interest": 0.48, "mirrored": True, "iterations": 60, "width": "32-64"},
+    "scale 0.48": {"interest": 0.48, "mirrored": False, "iterations": 60},
+    "scale 0.48, mirrored, 120 iterations": {"interest": 0.48, "mirrored": True, "iterations": 120},
+    "sizes of interest by the crop": {"interest": 0.16, "mirrored": False, "iterations": 60},
+    "scale 0.48, mirrored": {"interest": 0.48, "mirrored": True, "iterations": 60},
     "scale 0.48, mirrored, by centerness": {
         "interest": 0.48,
         "mirrored": True,
         "iterations": 60,
-        "width": "32-64",
         "regression": "centerness",
     },
-    "scale 0.32": {"interest": 0.32, "mirrored": False, "iterations": 60, "width": "32-64"},
+    "scale 0.32": {"interest": 0.32, "mirrored": False, "iterations": 60},
     "scale 0.48, mirrored, width 32": {"interest": 0.48, "mirrored": True, "iterations": 60, "width": "32"},
     "scale 0.48, mirrored, width 32, 120 iterations of 8": {
         "interest": 0.48,
@@ -94,7 +94,7 @@ def drawn(count: int, seed: int) -> list[tuple[str, Architecture]]:
 
 def task_of(given: argparse.Namespace, overrides: dict[str, object]) -> FCOSTask:
     options = proxy_tasks.TaskOptions(
-        data=given.data, backbone=given.backbone, cache_dir=given.cache_dir, overrides=overrides
+        data=given.data, backbone=given.backbone, cache_dir=given.cache_dir, overrides={"width": WIDTH, **overrides}
     )
     task = FCOSTask(search_spaces.get("fcos_decoder"), options)
     task.prepare(quiet)
@@ -103,7 +103,7 @@ def task_of(given: argparse.Namespace, overrides: dict[str, object]) -> FCOSTask
 
 def long_rows(given: argparse.Namespace, chosen: list[tuple[str, Architecture]]) -> Iterator[dict[str, object]]:
     """AP, on meta-val and test images, of every decoder after long training with its backbone."""
-    task = task_of(given, {"iterations": SHORT, "width": "32-64"})
+    task = task_of(given, {"iterations": SHORT})
     prepared, settings = task.prepared, task.settings
     test = task.held_out(quiet)[0]
     meta_train = prepared.meta_train[prepared.meta_train < len(prepared.crops)]  # it mirrors for itself
