@@ -10,6 +10,7 @@ __all__ = [
     "COMMUTATIVE",
     "FPN_OPERATIONS",
     "HEAD_OPERATIONS",
+    "LINEAR_FPN_OPERATIONS",
     "MASK_OPERATIONS",
     "OPERATIONS",
     "VIDEO_AGGREGATIONS",
@@ -18,10 +19,12 @@ __all__ = [
 
 FPN_OPERATIONS = ("sep3x3", "sep3x3_dil3", "sep5x5_dil6", "skip", "dconv3x3")
 HEAD_OPERATIONS = (*FPN_OPERATIONS, "conv1x1", "conv3x3")
+LINEAR_FPN_OPERATIONS = (*FPN_OPERATIONS, "linear3x3")
+"""With the standard FPN's own 3×3 convolution, which has no norm and no ReLU; not of the paper."""
 MASK_OPERATIONS = ("conv3x3", "conv1x1", "sep3x3", "sep3x3_dil3", "dconv3x3", "skip")
 """Those of mask heads, which `search_spaces.masks.head` makes: without a norm, with a bias."""
 VIDEO_OPERATIONS = ("sep3x3", "gap", "sep3x3_dil3", "sep5x5_dil6", "skip", "dconv3x3")
-OPERATIONS = (*HEAD_OPERATIONS, "conv3x3_dil3", "gap")
+OPERATIONS = (*HEAD_OPERATIONS, "conv3x3_dil3", "gap", "linear3x3")
 """All that `operations.make_operation` makes."""
 
 AGGREGATIONS = ("sum", "concat")

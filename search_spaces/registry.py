@@ -118,6 +118,8 @@ SPACES = Registry(
         "fcos_fpn_c2_unconsumed": "search_spaces.fcos.choices:FCOS_FPN_C2_UNCONSUMED",
         "fcos_decoder_unconsumed": "search_spaces.fcos.choices:FCOS_DECODER_UNCONSUMED",
         "fcos_decoder_c2_unconsumed": "search_spaces.fcos.choices:FCOS_DECODER_C2_UNCONSUMED",
+        "fcos_fpn_linear": "search_spaces.fcos.choices:FCOS_FPN_LINEAR",
+        "fcos_decoder_linear": "search_spaces.fcos.choices:FCOS_DECODER_LINEAR",
         "mask_head": "search_spaces.masks.choices:MASK_HEAD",
         "mask_head_single": "search_spaces.masks.choices:MASK_HEAD_SINGLE",
     },

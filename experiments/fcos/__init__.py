@@ -10,6 +10,7 @@ FAMILY = Family(
         *("fcos_decoder", "fcos_fpn", "fcos_head", "fcos_decoder_c2", "fcos_fpn_c2", "fpn_fcos"),
         *("deform_fpn_fcos", "fpn_retinanet"),
         *("fcos_decoder_unconsumed", "fcos_fpn_unconsumed", "fcos_decoder_c2_unconsumed", "fcos_fpn_c2_unconsumed"),
+        *("fcos_decoder_linear", "fcos_fpn_linear"),
     ),
     trials={  # FPN and head of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1
         "demo": {2: (16, 8), 1: (30,)},

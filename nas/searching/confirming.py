@@ -8,6 +8,7 @@ the one with the best mean is the winner. Loss and metric are both measured, sin
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,19 @@ from search_spaces import Architecture, SearchSpace
 if TYPE_CHECKING:
     from proxy_tasks.task import ProxyTask
 
-__all__ = ["SHARE", "affordable", "candidates", "confirm", "confirming_task"]
+__all__ = ["SHARE", "Size", "affordable", "candidates", "confirm", "confirming_task"]
 
-SHARE = 0.2  # of the search's time, which confirmation takes at most where it has more than two candidates
-FEWEST = 2  # candidates, below which there is nothing to choose among
+SHARE = 0.2  # of the search's time, which confirmation takes at most, unless its least takes more
+FEWEST = 2  # candidates, below which there is nothing to choose among, and seeds, below which there is no deviation
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is confirmed: the first so many candidates and references, from the first so many seeds."""
+
+    candidates: int
+    references: int
+    seeds: int
 
 
 def confirming_task(settings: SearchSettings, run: Path | None = None) -> "Callable[[], ProxyTask]":
@@ -59,16 +69,17 @@ def confirm(shared: Shared) -> bool:
     found, against = list(islice(candidates(whole, store, task.takes), count)), references(whole, task)
     if len(found) + len(against) < FEWEST:
         return True
-    wanted = len(found)
-    # who says how many gets them, however long it takes
-    can = wanted if settings.confirm else min(wanted, affordable(store, seeds, against))
-    contenders = [*found[:can], *against]
-    plan = [(contender, seed) for seed in confirmation_seeds(settings.seed, seeds) for contender in contenders]
+    wanted = Size(len(found), len(against), seeds)
+    # who says how much gets it, however long it takes
+    can = wanted if settings.confirm else affordable(store, wanted, against)
+    contenders = [*found[: can.candidates], *against[: can.references]]
+    plan = [(contender, seed) for seed in confirmation_seeds(settings.seed, can.seeds) for contender in contenders]
     open_rows = shared.planned(CONFIRMATION, plan)
-    if open_rows and can < wanted:
+    if open_rows and can != wanted:
         shared.display.say(
-            f"Confirming the best {can}, not {wanted}: from {seeds} seeds each, with {len(against)} references, more"
-            f" would take over {SHARE:.0%} of the search's time"
+            f"Confirming the best {can.candidates}, not {wanted.candidates}, and {can.references} of {len(against)}"
+            f" references from {can.seeds} seeds each, not {seeds}: more would take over {SHARE:.0%} of the search's"
+            " time; --confirm asks for more"
         )
     return not open_rows or shared.score(CONFIRMATION, make_task)
 
@@ -105,20 +116,33 @@ def candidates(whole: SearchSpace, store: RunStore, takes: Callable[[Architectur
             yield contender_of(architecture, trials=tuple(trial.number for trial in trials))
 
 
-def affordable(store: RunStore, seeds: int, against: Sequence[Contender]) -> int:
-    """How many candidates can be confirmed in `SHARE` of the search's time, and never fewer than `FEWEST`.
+def affordable(store: RunStore, wanted: Size, against: Sequence[Contender]) -> Size:
+    """As much of what is wanted as can be confirmed in `SHARE` of the search's time, or else the least.
 
-    The search's time is that inside all its trials. A candidate is taken to cost the mean time of a done trial, of the
-    stage whose trials take longest; a reference what it took before the search, or else as much as a candidate.
+    Candidates are given up first, down to `FEWEST`, then all references but the family's first, then seeds, down to
+    `FEWEST`. The search's time is that inside all its trials. A candidate is taken to cost the mean time of a done
+    trial, of the stage whose trials take longest; a reference what it took before the search, or else as much as a
+    candidate.
     """
     trials = store.trials()
-    spent = math.fsum(row.seconds or 0.0 for row in trials)
+    left = SHARE * math.fsum(row.seconds or 0.0 for row in trials)
     done: dict[str, list[float]] = {}
     for row in trials:
         if row.status == "done":
             done.setdefault(row.stage, []).append(row.seconds or 0.0)
     one = max(map(statistics.fmean, done.values()), default=0.0)  # of a search all of whose scores are reused
     took = {row.contender.name: row.seconds for row in store.scores(REFERENCE) if row.status == "done"}
-    fixed = math.fsum(took.get(reference.name) or one for reference in against)
-    left = SHARE * spent / seeds - fixed
-    return max(FEWEST, math.floor(left / one) if one > 0 else FEWEST)
+    references = [took.get(reference.name) or one for reference in against]
+    for size in _sizes(wanted):
+        if size.seeds * (size.candidates * one + math.fsum(references[: size.references])) <= left:
+            break
+    return size
+
+
+def _sizes(wanted: Size) -> Iterator[Size]:
+    """What is wanted and all that is less, in the order in which it is given up."""
+    least, first = min(FEWEST, wanted.candidates), min(1, wanted.references)
+    for count in range(wanted.candidates, least - 1, -1):
+        yield replace(wanted, candidates=count)
+    for seeds in range(wanted.seeds, min(FEWEST, wanted.seeds) - 1, -1):
+        yield Size(least, first, seeds)

@@ -8,6 +8,9 @@ fewer, those and the last of the rest). The published networks are the same by b
 C3 … C5, that of the published networks C2 … C5, and there every map of the pool has an adapter, whether a block takes
 it or not. So there are four spaces of FPNs.
 
+A fifth, ``fcos_fpn_linear``, is ours: its adapters are the standard FPN's laterals, 1×1 convolutions without norm and
+ReLU, and its operations have that FPN's 3×3 convolution. So the standard FPN is a point of it.
+
 A head is six operations in sequence and the layer from which on the pyramid's levels share weights.
 
 Source: Wang et al., NAS-FCOS, CVPR 2020, sec. 3.2; H. Chen's thesis, sec. 7.3.2.
@@ -17,7 +20,7 @@ from functools import partial
 
 from search_spaces.blocks import block_choices, least_spelling
 from search_spaces.errors import InputError
-from search_spaces.options import AGGREGATIONS, FPN_OPERATIONS, HEAD_OPERATIONS
+from search_spaces.options import AGGREGATIONS, FPN_OPERATIONS, HEAD_OPERATIONS, LINEAR_FPN_OPERATIONS
 from search_spaces.space import Architecture, Choice, SearchSpace
 
 __all__ = [
@@ -26,10 +29,12 @@ __all__ = [
     "FCOS_DECODER",
     "FCOS_DECODER_C2",
     "FCOS_DECODER_C2_UNCONSUMED",
+    "FCOS_DECODER_LINEAR",
     "FCOS_DECODER_UNCONSUMED",
     "FCOS_FPN",
     "FCOS_FPN_C2",
     "FCOS_FPN_C2_UNCONSUMED",
+    "FCOS_FPN_LINEAR",
     "FCOS_FPN_UNCONSUMED",
     "FCOS_HEAD",
     "FPN_FCOS",
@@ -37,6 +42,7 @@ __all__ = [
     "INNER",
     "LAYERS",
     "LEVELS",
+    "LINEAR",
     "fpn_canonical",
     "fpn_choices",
     "fpn_outputs",
@@ -51,13 +57,14 @@ LEVELS = ("P3", "P4", "P5", "P6", "P7")
 BLOCKS = 7
 INNER = 4  # blocks 1 … 4; the others are outputs by the text's rule
 UNCONSUMED = "_unconsumed"  # with which the names of the spaces end whose outputs follow the rule of the code
+LINEAR = "_linear"  # with which the name of the space ends whose adapters are linear
 LAYERS = 6
 Tokens = tuple[int, ...]
 
 
-def fpn_choices(levels: tuple[str, ...]) -> tuple[Choice, ...]:
+def fpn_choices(levels: tuple[str, ...], operations: tuple[str, ...] = FPN_OPERATIONS) -> tuple[Choice, ...]:
     """The 35 choices over a pool that starts as ``levels``."""
-    return block_choices("fpn", "b", levels, BLOCKS, FPN_OPERATIONS, AGGREGATIONS)
+    return block_choices("fpn", "b", levels, BLOCKS, operations, AGGREGATIONS)
 
 
 def fpn_outputs(architecture: Architecture) -> tuple[tuple[str, str, str], list[str]]:
@@ -87,15 +94,15 @@ def fpn_canonical(levels: int, unconsumed: bool, tokens: Tokens) -> Tokens:
 
 def _fpn_space(name: str, levels: tuple[str, ...]) -> SearchSpace:
     canonical = partial(fpn_canonical, len(levels), name.endswith(UNCONSUMED))
-    return SearchSpace(
-        name, fpn_choices(levels), "search_spaces.fcos.decoder:build_searched_fpn", canonical, proxy_task="fcos"
-    )
+    choices = fpn_choices(levels, LINEAR_FPN_OPERATIONS if name.endswith(LINEAR) else FPN_OPERATIONS)
+    return SearchSpace(name, choices, "search_spaces.fcos.decoder:build_searched_fpn", canonical, proxy_task="fcos")
 
 
 FCOS_FPN = _fpn_space("fcos_fpn", ("C3", "C4", "C5"))
 FCOS_FPN_C2 = _fpn_space("fcos_fpn_c2", ("C2", "C3", "C4", "C5"))
 FCOS_FPN_UNCONSUMED = _fpn_space("fcos_fpn_unconsumed", ("C3", "C4", "C5"))
 FCOS_FPN_C2_UNCONSUMED = _fpn_space("fcos_fpn_c2_unconsumed", ("C2", "C3", "C4", "C5"))
+FCOS_FPN_LINEAR = _fpn_space("fcos_fpn_linear", ("C3", "C4", "C5"))
 
 
 def head_choices() -> tuple[Choice, ...]:
@@ -160,6 +167,7 @@ FCOS_DECODER = _decoder_space("fcos_decoder", FCOS_FPN)
 FCOS_DECODER_C2 = _decoder_space("fcos_decoder_c2", FCOS_FPN_C2)
 FCOS_DECODER_UNCONSUMED = _decoder_space("fcos_decoder_unconsumed", FCOS_FPN_UNCONSUMED)
 FCOS_DECODER_C2_UNCONSUMED = _decoder_space("fcos_decoder_c2_unconsumed", FCOS_FPN_C2_UNCONSUMED)
+FCOS_DECODER_LINEAR = _decoder_space("fcos_decoder_linear", FCOS_FPN_LINEAR)
 FPN_FCOS = SearchSpace("fpn_fcos", (), "search_spaces.fcos.decoder:build_standard_decoder", proxy_task="fcos")
 DEFORM_FPN_FCOS = SearchSpace(
     "deform_fpn_fcos", (), "search_spaces.fcos.decoder:build_deformable_decoder", proxy_task="fcos"
@@ -170,4 +178,5 @@ _FPN_OF = {
     FCOS_DECODER_C2.name: FCOS_FPN_C2,
     FCOS_DECODER_UNCONSUMED.name: FCOS_FPN_UNCONSUMED,
     FCOS_DECODER_C2_UNCONSUMED.name: FCOS_FPN_C2_UNCONSUMED,
+    FCOS_DECODER_LINEAR.name: FCOS_FPN_LINEAR,
 }

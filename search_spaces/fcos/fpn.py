@@ -12,7 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from search_spaces.errors import InputError
-from search_spaces.fcos.choices import BLOCKS, LEVELS, fpn_outputs
+from search_spaces.fcos.choices import BLOCKS, LEVELS, LINEAR, fpn_outputs
 from search_spaces.parts.aggregations import make_aggregation
 from search_spaces.parts.block import Block
 from search_spaces.parts.deform_conv import DeformConv3x3
@@ -113,9 +113,10 @@ class SearchedFPN(nn.Module):
         super().__init__()
         named = architecture.named
         levels = architecture.space.choices[0].options
+        linear = architecture.space.name.endswith(LINEAR)
         self.adapters = nn.ModuleDict(
             {
-                level: conv_norm_relu(channels, width, 1, batch_norm)
+                level: nn.Conv2d(channels, width, 1) if linear else conv_norm_relu(channels, width, 1, batch_norm)
                 for level, channels in zip(levels, channels_of(in_channels, levels), strict=True)
             }
         )

@@ -83,6 +83,8 @@ def make_operation(name: str, channels: int, norm: Norm) -> nn.Module:
             return conv_norm_relu(channels, channels, 3, norm)
         case "conv3x3_dil3":
             return conv_norm_relu(channels, channels, 3, norm, dilation=3)
+        case "linear3x3":
+            return nn.Conv2d(channels, channels, 3, padding=1)
         case "gap":
             return GlobalPool(channels, norm)
     raise InputError(f"there is no operation {name!r}; known: {', '.join(OPERATIONS)}")

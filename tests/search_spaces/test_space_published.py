@@ -18,6 +18,8 @@ SPACES = {
     "fpn_like": "fcos_decoder",
     "fpn_like_fpn": "fcos_fpn",
     "fpn_like_head": "fcos_head",
+    "fpn_linear": "fcos_decoder_linear",
+    "fpn_linear_fpn": "fcos_fpn_linear",
     "htc": "mask_head",
     "htca_if": "mask_head",
     "htca_c": "mask_head",
@@ -35,7 +37,9 @@ def test_the_whole_is_its_parts():
     fpn, head = published.load("nas_fcos_fpn"), published.load("nas_fcos_head")
     assert split(published.load("nas_fcos")) == (fpn, head)
     assert join(fpn, head) == published.load("nas_fcos")
-    assert split(published.load("fpn_like")) == (published.load("fpn_like_fpn"), published.load("fpn_like_head"))
+    head = published.load("fpn_like_head")
+    assert split(published.load("fpn_like")) == (published.load("fpn_like_fpn"), head)
+    assert split(published.load("fpn_linear")) == (published.load("fpn_linear_fpn"), head)
 
 
 def test_published_head():

@@ -13,7 +13,7 @@ from nas.cli import search as search_command
 from nas.run.confirmed import confirmation_seeds
 from nas.run.rows import Contender, Outcome
 from nas.run.store import RunStore
-from nas.searching.confirming import affordable, candidates
+from nas.searching.confirming import Size, affordable, candidates
 from nas.searching.limits import Limits
 from search_spaces import SPACES
 
@@ -67,7 +67,7 @@ def test_so_many_are_confirmed_as_are_asked_for_and_without_that_as_fit_into_a_f
     asked = nas.search(**TOYS | {"confirm": (3, 2)}, trials=20, out=tmp_path / "asked")
     assert len(scores(asked)) == 3 * 2
     free = nas.search(**TOYS | {"confirm": None}, trials=20, out=tmp_path / "free")
-    assert len(scores(free)) == 2 * 3  # toys take no time, and two are the least
+    assert len(scores(free)) == 2 * 2  # toys take no time, and two candidates from two seeds are the least
 
 
 def test_a_run_without_confirmation_is_ordered_by_its_trials(tmp_path):
@@ -218,23 +218,44 @@ def test_ranks_of_stages_are_interleaved_the_last_stage_s_first_and_stopped_tria
     assert [one.trials for one in only] == [(3,), (2,)]
 
 
-def test_candidates_keep_to_a_fifth_of_the_search_s_time_but_are_never_fewer_than_two(decoders):
+def test_confirmation_keeps_to_a_fifth_of_the_search_s_time(decoders):
     _, store = decoders
-    assert affordable(store, 1, []) == 2  # a fifth of 60 s are 12 s; one takes 10 s
     store._db.execute("UPDATE trials SET seconds = 400 WHERE status = 'stopped'")
-    assert affordable(store, 1, []) == 16  # 168 s
-    assert affordable(store, 4, []) == 4  # 42 s a seed
-    assert affordable(store, 4, [Contender("one")]) == 3
-    store.record_plan("reference", [(Contender("one"), 0)])
-    store.record_score(1, Outcome("done", 0.5, seconds=30.0))
-    assert affordable(store, 4, [Contender("one")]) == 2  # 12 s are left of it, and two are the least
+    assert affordable(store, Size(20, 0, 1), []) == Size(16, 0, 1)  # 168 s; a candidate takes 10 s
+    assert affordable(store, Size(20, 0, 4), []) == Size(4, 0, 4)  # 42 s a seed
+    assert affordable(store, Size(3, 0, 4), []) == Size(3, 0, 4)
+    assert affordable(store, Size(20, 1, 4), [Contender("one")]) == Size(3, 1, 4)
+
+
+def test_where_a_fifth_is_too_little_references_go_after_candidates_and_seeds_last(decoders):
+    _, store = decoders
+    pair = [Contender("one"), Contender("other")]
+    store.record_plan("reference", [(one, 0) for one in pair])
+    store.record_score(1, Outcome("done", 0.5, seconds=10.0))
+    store.record_score(2, Outcome("done", 0.5, seconds=30.0))
+
+    def size(spent):
+        store._db.execute("UPDATE trials SET seconds = ? WHERE status = 'stopped'", (spent / 2 - 20,))
+        return affordable(store, Size(5, 2, 3), pair)
+
+    assert size(5 * 3 * (5 * 10 + 40)) == Size(5, 2, 3)
+    assert size(5 * 3 * (2 * 10 + 40)) == Size(2, 2, 3)
+    assert size(5 * 3 * (2 * 10 + 39)) == size(5 * 3 * (2 * 10 + 10)) == Size(2, 1, 3)
+    assert size(5 * 3 * (2 * 10 + 9)) == size(1) == Size(2, 1, 2)  # the least
+
+
+@pytest.mark.parametrize("wanted", [Size(1, 0, 1), Size(0, 2, 1), Size(1, 1, 5)])
+def test_no_more_is_confirmed_than_there_is(decoders, wanted):
+    _, store = decoders
+    size = affordable(store, wanted, [Contender("one"), Contender("other")][: wanted.references])
+    assert size.candidates <= wanted.candidates and size.references <= wanted.references and size.seeds <= wanted.seeds
 
 
 def test_fewer_candidates_than_asked_for_are_told_in_one_line(tmp_path, capsys):
     run = nas.search(**CONFIRMED | {"confirm": None}, trials=20, out=tmp_path / "run")
     assert len(run.standings()) == 2
     shown = capsys.readouterr().out
-    assert shown.count("Confirming the best 2, not 5: from 3 seeds each, with 0 references, more would take") == 1
+    assert shown.count("Confirming the best 2, not 5, and 0 of 0 references from 2 seeds each, not 3: more would") == 1
     nas.resume(run.path)
     assert "Confirming" not in capsys.readouterr().out
 

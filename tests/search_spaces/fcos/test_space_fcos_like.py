@@ -56,6 +56,28 @@ def test_it_starts_as_laterals_top_down_sums_and_3x3_convolutions_with_shortcuts
         torch.testing.assert_close(pyramid[level], expected, atol=1e-5, rtol=1e-4)
 
 
+def test_the_standard_pyramid_is_a_point_of_the_linear_space():
+    """Where its rough maps are flat, so that it does not matter how they are resized."""
+    ours = SearchedFPN(published.load("fpn_linear_fpn"), CHANNELS, 8, 8).double()
+    standard = StandardFPN(CHANNELS, 8, 8).double()
+    ours.top.load_state_dict(standard.top.state_dict())
+    identity = torch.zeros(8, 8, 3, 3, dtype=torch.float64)
+    identity[:, :, 1, 1] = torch.eye(8)
+    blocks = zip((7, 6, 5), (1, 2, 2), standard.fpn.inner_blocks, standard.fpn.layer_blocks, strict=True)
+    with torch.no_grad():
+        for (block, copies, (lateral,), (layer,)), adapter in zip(blocks, ours.adapters.values(), strict=True):
+            adapter.load_state_dict(lateral.state_dict())
+            conv = ours.blocks[block - 1].op2  # beside a shortcut, of so many copies of its map
+            conv.weight.copy_((layer.weight - identity) / copies)
+            conv.bias.copy_(layer.bias)
+    features = {level: x.double() for level, x in maps().items()}
+    for level in ("C4", "C5"):
+        features[level] = features[level][..., :1, :1].expand_as(features[level])
+    pyramid = ours(features)
+    for level, expected in standard(features).items():
+        torch.testing.assert_close(pyramid[level], expected)
+
+
 def test_the_head_is_the_standard_one_without_the_bias_of_its_convolutions():
     width = 16
     heads = SearchedHead(published.load("fpn_like_head"), width, 3), StandardHead(width, 3)

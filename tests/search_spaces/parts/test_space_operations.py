@@ -19,6 +19,7 @@ TAPS = {
     "conv3x3": (-1, 0, 1),
     "conv3x3_dil3": (-3, 0, 3),
     "gap": range(-15, 16),
+    "linear3x3": (-1, 0, 1),
 }
 C = 64
 PARAMETERS = {  # without the norm
@@ -31,6 +32,7 @@ PARAMETERS = {  # without the norm
     "conv3x3": 9 * C * C,
     "conv3x3_dil3": 9 * C * C,
     "gap": C * C,
+    "linear3x3": 9 * C * C + C,
 }
 
 
@@ -64,12 +66,12 @@ def test_an_output_sees_exactly_the_taps(name):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_parameters_shape_and_memory_format(name, norm):
     operation = make_operation(name, C, norm).to(memory_format=torch.channels_last)
-    assert parameters(operation) == PARAMETERS[name] + (0 if name == "skip" else 2 * C)
+    assert parameters(operation) == PARAMETERS[name] + (0 if name in ("skip", "linear3x3") else 2 * C)
     x = torch.randn(2, C, 5, 6).contiguous(memory_format=torch.channels_last)
     y = operation(x)
     assert y.shape == x.shape
     assert y.is_contiguous(memory_format=torch.channels_last)
-    assert name == "skip" or y.min() == 0
+    assert name in ("skip", "linear3x3") or y.min() == 0
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(256, 32), (128, 32), (64, 32), (32, 16), (48, 8), (8, 4), (7, 1)])
