@@ -248,7 +248,9 @@ def test_where_a_fifth_is_too_little_references_go_after_candidates_and_seeds_la
 def test_no_more_is_confirmed_than_there_is(decoders, wanted):
     _, store = decoders
     size = affordable(store, wanted, [Contender("one"), Contender("other")][: wanted.references])
-    assert size.candidates <= wanted.candidates and size.references <= wanted.references and size.seeds <= wanted.seeds
+    assert size.candidates <= wanted.candidates
+    assert size.references <= wanted.references
+    assert size.seeds <= wanted.seeds
 
 
 def test_fewer_candidates_than_asked_for_are_told_in_one_line(tmp_path, capsys):
