@@ -113,17 +113,14 @@ def batched_seconds(state: dict[str, Any], proposals: list[Proposal], rewards: l
     return time.perf_counter() - start, controller
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rollouts", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5, help="of the batched update; its median counts")
-    arguments = parser.parse_args()
-    first = LstmPpo(block_space(), rollouts=arguments.rollouts)
-    proposals = [first.ask() for _ in range(arguments.rollouts)]
+def compared(rollouts: int, repeats: int) -> dict[str, float]:
+    """Seconds of the loop and of the batch, the largest change of a weight, and the largest difference between both."""
+    first = LstmPpo(block_space(), rollouts=rollouts)
+    proposals = [first.ask() for _ in range(rollouts)]
     rewards = [-float(sum(proposal.tokens)) for proposal in proposals]
     state = first.state_dict()
     policy = LoopPolicy(state["policy"])
-    runs = [batched_seconds(copy.deepcopy(state), proposals, rewards) for _ in range(arguments.repeats)]
+    runs = [batched_seconds(copy.deepcopy(state), proposals, rewards) for _ in range(repeats)]
     batched = statistics.median(seconds for seconds, _ in runs)
     start = time.perf_counter()
     loop_update(policy, proposals, rewards)
@@ -131,12 +128,21 @@ def main() -> None:
     after = runs[0][1].policy.state_dict()
     gap = max(float((value - policy.weights[k]).detach().abs().max()) for k, value in policy.parts(after).items())
     moved = max(float((after[k] - state["policy"][k]).abs().max()) for k in after)
+    return {"loop": loop, "batched": batched, "moved": moved, "gap": gap}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rollouts", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5, help="of the batched update; its median counts")
+    given = parser.parse_args()
+    found = compared(**vars(given))
     threads = torch.get_num_threads()
-    print(f"{arguments.rollouts} rollouts of {len(first.space)} tokens, {EPOCHS} epochs, {threads} threads")
+    print(f"{given.rollouts} rollouts of {len(block_space())} tokens, {EPOCHS} epochs, {threads} threads")
     print("| update | seconds | ratio |\n|---|---|---|")
-    print(f"| one sequence, one token at a time | {loop:.2f} | 1 |")
-    print(f"| teacher-forced batch | {batched:.3f} | {loop / batched:.0f} |")
-    print(f"largest weight change {moved:.1e}, largest difference between the two {gap:.1e}")
+    print(f"| one sequence, one token at a time | {found['loop']:.2f} | 1 |")
+    print(f"| teacher-forced batch | {found['batched']:.3f} | {found['loop'] / found['batched']:.0f} |")
+    print(f"largest weight change {found['moved']:.1e}, largest difference between the two {found['gap']:.1e}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,31 @@ import proxy_tasks
 import search_spaces
 
 
+def measured(workers: int, trials: int, iterations: int, out: Path | None = None) -> dict[str, float]:
+    """Seconds of the stage's wall time, of a mean trial, the number of trials, and the best reward."""
+    overrides = {"iterations": iterations}
+    with tempfile.TemporaryDirectory() as root:
+        options = proxy_tasks.TaskOptions(cache_dir=root, overrides=overrides)
+        proxy_tasks.make(None, search_spaces.get("fcos_fpn"), options).prepare(lambda what, done, total: None)
+        begin = time.perf_counter()
+        run = nas.search(
+            "fcos_fpn",
+            trials=trials,
+            workers=workers,
+            task=overrides,
+            device="cpu",
+            preset="demo",
+            confirm=0,
+            cache_dir=root,
+            out=out or Path(root) / "run",
+        )
+        wall = time.perf_counter() - begin
+        seconds = run.trials["seconds"].dropna()
+        best = float(run.trials["reward"].max())
+    share = float(seconds.sum()) / (wall * max(1, workers))
+    return {"wall": wall, "trial": float(seconds.mean()), "trials": len(seconds), "share": share, "best": best}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workers", type=int, default=0)
@@ -24,28 +49,10 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--out", type=Path, help="keep the run here")
     given = parser.parse_args()
-    overrides = {"iterations": given.iterations}
-    with tempfile.TemporaryDirectory() as root:
-        options = proxy_tasks.TaskOptions(cache_dir=root, overrides=overrides)
-        proxy_tasks.make(None, search_spaces.get("fcos_fpn"), options).prepare(lambda what, done, total: None)
-        begin = time.perf_counter()
-        run = nas.search(
-            "fcos_fpn",
-            trials=given.trials,
-            workers=given.workers,
-            task=overrides,
-            device="cpu",
-            preset="demo",
-            confirm=0,
-            cache_dir=root,
-            out=given.out or Path(root) / "run",
-        )
-        wall = time.perf_counter() - begin
-        seconds = run.trials["seconds"].dropna()
-    slots = max(1, given.workers)
+    found = measured(**vars(given))
     print("| workers | trials | mean trial, s | wall, s | inside trials |\n| --- | --- | --- | --- | --- |")
-    share = seconds.sum() / (wall * slots)
-    print(f"| {given.workers} | {len(seconds)} | {seconds.mean():.1f} | {wall:.1f} | {share:.3f} |")
+    figures = f"{found['trials']} | {found['trial']:.1f} | {found['wall']:.1f} | {found['share']:.3f}"
+    print(f"| {given.workers} | {figures} |")
 
 
 if __name__ == "__main__":
