@@ -7,9 +7,9 @@ the one with the best mean is the winner. Loss and metric are both measured, sin
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from nas.run.reading import Ranked, rank
 from nas.run.rows import Contender
 from nas.run.store import RunStore
 from nas.searching import kept
-from nas.searching.plan import Stage, task_factory
+from nas.searching.plan import Stage, make_plan, task_factory
 from nas.searching.references import contender_of, references
 from nas.searching.shared import Shared
 from nas.settings import SearchSettings
@@ -27,7 +27,7 @@ from search_spaces import Architecture, SearchSpace
 if TYPE_CHECKING:
     from proxy_tasks.task import ProxyTask
 
-__all__ = ["SHARE", "Size", "affordable", "candidates", "confirm", "confirming_task"]
+__all__ = ["SHARE", "Size", "affordable", "candidates", "chosen", "confirm", "confirming_task"]
 
 SHARE = 0.2  # of the search's time, which confirmation takes at most, unless its least takes more
 FEWEST = 2  # candidates, below which there is nothing to choose among, and seeds, below which there is no deviation
@@ -66,7 +66,9 @@ def confirm(shared: Shared) -> bool:
     count, seeds = settings.confirmation
     whole, make_task = settings.search_space(), confirming_task(settings, shared.run)
     task = make_task()
-    found, against = list(islice(candidates(whole, store, task.takes), count)), references(whole, task)
+    starts = {architecture.key for architecture in make_plan(settings)[0].start}
+    found = chosen(candidates(whole, store, task.takes), count, starts)
+    against = references(whole, task)
     if len(found) + len(against) < FEWEST:
         return True
     wanted = Size(len(found), len(against), seeds)
@@ -114,6 +116,23 @@ def candidates(whole: SearchSpace, store: RunStore, takes: Callable[[Architectur
         if architecture.key not in seen and takes(architecture):
             seen.add(architecture.key)
             yield contender_of(architecture, trials=tuple(trial.number for trial in trials))
+
+
+def chosen(ranked: Iterable[Contender], count: int, starts: Collection[str]) -> list[Contender]:
+    """The best ``count``, and among them, after the first, the best of those that the search started from.
+
+    Whoever starts from a known architecture wants to know whether the search has gone beyond it; and it may win.
+
+    Args:
+        ranked: best first.
+        count: how many.
+        starts: the keys of what the search started from.
+    """
+    everything = list(ranked)
+    start = [one for one in everything if one.key in starts][:1]
+    others = [one for one in everything if one not in start]
+    best = everything[:1] if everything[:1] == start else [*others[:1], *start]
+    return [*best, *(one for one in others if one not in best)][:count]
 
 
 def affordable(store: RunStore, wanted: Size, against: Sequence[Contender]) -> Size:
