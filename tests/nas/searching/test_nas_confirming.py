@@ -150,4 +150,78 @@ def test_what_fails_or_diverges_from_one_seed_is_no_winner_and_a_row_with_its_re
     monkeypatch.setattr(ToyTask, "evaluate", failing)
     run = nas.search(**CONFIRMED, trials=20, out=tmp_path / "run")
     assert [row.status for row in run.contents().scores].count("done") == 10
+    found = run.standings()
+    failed, diverged = sorted(standing.reason for standing in found[2:])
+    assert re.fullmatch(r"seed 1001: ZeroDivisionError: by nought \(\S+:\d+\)", failed)
+    assert diverged == "seed 1002: the reward is nan at step 1 of 2"
+    assert [a.key for a in run.best(2)] == [standing.contender.key for standing in found[:2]]
+    assert {standing.contender.key for standing in found[2:]} == set(first[:2])
+
+
+def test_where_no_candidate_is_confirmed_the_order_is_the_search_s(tmp_path, monkeypatch, capsys):
+    def once(self, architecture):  # a task that takes no seed
+        return ToyTask.once(self, architecture)
+
+    monkeypatch.setattr(ToyTask, "once", ToyTask.evaluate, raising=False)
+    monkeypatch.setattr(ToyTask, "evaluate", once)
+    run = nas.search(**CONFIRMED, trials=20, out=tmp_path / "run")
+    assert reward_of(run.best()[0]) == run.trials.reward.max()
+    assert "No winner is confirmed: seed 1000: TypeError: " in capsys.readouterr().out
+
+
+def test_time_that_is_over_leaves_the_confirmation_for_later(tmp_path, without_limit, capsys, monkeypatch):
+    finish, over = RunStore.finish_stage, []
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStore, "finish_stage", lambda self, stage: (finish(self, stage), over.append(stage)))
+        patch.setattr(Limits, "over", property(lambda self: bool(over)))
+        run = nas.search(**CONFIRMED, trials=8, hours=2, out=tmp_path / "run")
+    assert (run.contents().stages[0].finished, run.standings()) == (True, [])
+    assert "The 2 hours are over before the search is; go on with" in capsys.readouterr().out
+    assert len(nas.resume(run.path).standings()) == 4
+
+
+def test_fewer_candidates_than_asked_for_are_told_in_one_line(tmp_path, capsys):
+    run = nas.search(**CONFIRMED | {"confirm": None}, trials=20, out=tmp_path / "run")
+    assert len(run.standings()) == 2
+    shown = capsys.readouterr().out
+    assert shown.count("Confirming the best 2, not 5, and 0 of 0 references from 2 seeds each, not 3: more would") == 1
+    nas.resume(run.path)
+    assert "Confirming" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["0,3", "-1", "a,b", "5,0", "5", "1,2,3", "5,-3", "1.5,2", ""])
+def test_what_is_no_number_of_candidates_and_seeds_is_told(tmp_path, capsys, value):
+    path = tmp_path / "run"
+    assert search_command.main([*FLAGS, "--out", str(path), "--confirm", value]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    rule = "must be two whole numbers of at least 1, as in 5,3, or 0, got"
+    assert line == f"nas-search: setting 'confirm' {rule} {value!r}"
+    assert not path.exists()
+
+
+def test_a_metric_that_no_family_names_is_refused_before_the_search(tmp_path, capsys):
+    path = tmp_path / "run"
+    assert search_command.main([*FLAGS, "--out", str(path), "--confirm", "2,2", "--confirm-by", "metric"]) == 2
+    assert "setting 'confirm_by' is 'metric', but the family " in capsys.readouterr().err
+    assert not path.exists()
+
+
+def test_a_task_that_refuses_the_whole_space_is_told_before_the_search(tmp_path, monkeypatch):
+    class Stages(ToyTask):
+        def __init__(self, space, options, previous=None):
+            if space.name == "fcos_decoder":
+                raise nas.run.reading.InputError("one stage at a time")
+            super().__init__(space, options, previous)
+
+    monkeypatch.setitem(proxy_tasks.PROXY_TASKS._entries, "fcos", Stages)
+    with pytest.raises(nas.run.reading.InputError, match="one stage at a time"):
+        nas.search("fcos_decoder", trials=2, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_is_confirmed_however_far_behind_it_is(tmp_path, without_limit):
+    worst = nas.search(**TOYS, trials=20, out=tmp_path / "first").ranked()[TOY.name][-1]
+    start = TOY.from_named(worst.choices)
+    changed = {"controller": "random", "start_from": (start,), "confirm": "2,3"}
+    run = nas.search(**CONFIRMED | changed, trials=20, out=tmp_path / "run")
     assert {standing.contender.trials for standing in run.standings()} > {(1,)}
