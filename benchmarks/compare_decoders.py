@@ -23,7 +23,7 @@ from scipy import stats
 
 import nas
 import search_spaces
-from experiments import published
+from nas.building import find_architecture
 from nas.searching.plan import make_plan, task_factory
 from proxy_tasks.fcos.task import FCOSTask
 from search_spaces import Architecture
@@ -73,7 +73,7 @@ def decoders(runs: list[nas.Run], given: argparse.Namespace) -> dict[str, Decode
     return {
         STANDARD: Decoder(standard, task),
         **{f"{STANDARD} @{width}": Decoder(standard, other) for width, other in wider.items()},
-        **{name: Decoder(published.load(name), task) for name in given.also},
+        **{Path(name).stem: Decoder(find_architecture(name), task) for name in given.also},
         **{run.path.name: Decoder(run.best(1)[0], task) for run in runs},
         **{f"uniform {i + 1}": Decoder(space.sample(rng), task) for i in range(given.uniform)},
     }
@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--widths", nargs="+", default=[], help="of further standard decoders")
-    parser.add_argument("--also", nargs="+", default=[], help="further decoders and FPNs, by name")
+    parser.add_argument("--also", nargs="+", default=[], help="further decoders and FPNs: names or files")
     parser.add_argument("--against", nargs="+", default=[], help="runs with whose winners the others are compared too")
     parser.add_argument("--uniform", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=5)
