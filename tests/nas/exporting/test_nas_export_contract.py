@@ -26,6 +26,7 @@ from nas.cli import export as export_command
 from nas.exporting import onnx_files
 from nas.exporting.networks import prepare
 from search_spaces import Architecture
+from search_spaces.fcos.choices import LINEAR
 
 SIZES = {"backbone": "tiny", "num_classes": 3, "width": 8}
 FLAGS = [part for name, value in SIZES.items() for part in (f"--{name.replace('_', '-')}", str(value))]
@@ -44,7 +45,7 @@ def options_of(name):
 def network_of(name):
     """What spaces with the same kind of network have in common."""
     space = search_spaces.get(name)
-    return space.build, len(space)
+    return space.build, len(space), name.endswith(LINEAR)
 
 
 # a graph takes long to make: of the spaces with one kind of network that with the most options, and a published one;
