@@ -194,7 +194,8 @@ class Run:
         rows = [row for row in now.scores if row.purpose == CONFIRMATION]
         if settings.confirmation is None or not all(row.settled for row in rows):
             return []
-        seeds = confirmation_seeds(settings.seed, settings.confirmation[1])
+        planned = {row.seed for row in rows}  # fewer than wanted where there was no time for all
+        seeds = [seed for seed in confirmation_seeds(settings.seed, settings.confirmation[1]) if seed in planned]
         measure = family_of(settings.search_space()).measure
         return standings(rows, seeds, measure, self.confirmed_by, Targets(settings.target))
 

@@ -65,6 +65,7 @@ def test_so_many_are_confirmed_as_are_asked_for_and_without_that_as_fit_into_a_f
     assert len(scores(asked)) == 3 * 2
     free = nas.search(**TOYS | {"confirm": None}, trials=20, out=tmp_path / "free")
     assert len(scores(free)) == 2 * 2  # toys take no time, and two candidates from two seeds are the least
+    assert [(len(standing.rows), standing.reason) for standing in free.standings()] == [(2, "")] * 2
 
 
 def test_a_run_without_confirmation_is_ordered_by_its_trials(tmp_path):
