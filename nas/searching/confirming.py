@@ -79,9 +79,9 @@ def confirm(shared: Shared) -> bool:
     open_rows = shared.planned(CONFIRMATION, plan)
     if open_rows and can != wanted:
         shared.display.say(
-            f"Confirming the best {can.candidates}, not {wanted.candidates}, and {can.references} of {len(against)}"
-            f" references from {can.seeds} seeds each, not {seeds}: more would take over {SHARE:.0%} of the search's"
-            " time; --confirm asks for more"
+            f"Confirming {can.candidates} of {wanted.candidates} candidates and {can.references} of {len(against)}"
+            f" references from {can.seeds} of {seeds} seeds each: more would take over {SHARE:.0%} of the search's time;"
+            " --confirm asks for more"
         )
     return not open_rows or shared.score(CONFIRMATION, make_task)
 
@@ -149,7 +149,8 @@ def affordable(store: RunStore, wanted: Size, against: Sequence[Contender]) -> S
     for row in trials:
         if row.status == "done":
             done.setdefault(row.stage, []).append(row.seconds or 0.0)
-    one = max(map(statistics.fmean, done.values()), default=0.0)  # of a search all of whose scores are reused
+    # where all scores are reused nobody knows what one costs
+    one = max(map(statistics.fmean, done.values()), default=math.inf)
     took = {row.contender.name: row.seconds for row in store.scores(REFERENCE) if row.status == "done"}
     references = [took.get(reference.name) or one for reference in against]
     for size in _sizes(wanted):

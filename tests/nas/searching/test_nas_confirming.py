@@ -185,7 +185,7 @@ def test_fewer_candidates_than_asked_for_are_told_in_one_line(tmp_path, capsys):
     run = nas.search(**CONFIRMED | {"confirm": None}, trials=20, out=tmp_path / "run")
     assert len(run.standings()) == 2
     shown = capsys.readouterr().out
-    assert shown.count("Confirming the best 2, not 5, and 0 of 0 references from 2 seeds each, not 3: more would") == 1
+    assert shown.count("Confirming 2 of 5 candidates and 0 of 0 references from 2 of 3 seeds each: more would") == 1
     nas.resume(run.path)
     assert "Confirming" not in capsys.readouterr().out
 
