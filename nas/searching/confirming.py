@@ -80,8 +80,8 @@ def confirm(shared: Shared) -> bool:
     if open_rows and can != wanted:
         shared.display.say(
             f"Confirming {can.candidates} of {wanted.candidates} candidates and {can.references} of {len(against)}"
-            f" references from {can.seeds} of {seeds} seeds each: more would take over {SHARE:.0%} of the search's time;"
-            " --confirm asks for more"
+            f" references from {can.seeds} of {seeds} seeds each: more would take over {SHARE:.0%} of the search's"
+            " time; --confirm asks for more"
         )
     return not open_rows or shared.score(CONFIRMATION, make_task)
 
