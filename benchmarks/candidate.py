@@ -29,7 +29,7 @@ import search_spaces
 from experiments import published
 from proxy_tasks.crops import crop_image, mirrored_boxes
 from proxy_tasks.data import DetectionDataset, open_dataset
-from proxy_tasks.fcos.targets import assign, pad_boxes
+from proxy_tasks.fcos.targets import DenseTargets, assign, pad_boxes
 from proxy_tasks.fcos.task import FCOSTask
 from proxy_tasks.features import CachedFeatures
 from proxy_tasks.images import detector_input
@@ -48,6 +48,8 @@ class PlainInputs:
         self._task, self._dataset, prepared = task, dataset, task.prepared
         self._body, self._count = prepared.body, len(prepared.crops)
         self._mirrors = prepared.meta_train[prepared.meta_train < self._count]
+        self._read: tuple[bytes, list[tuple[Tensor, dict[str, Tensor]]]] = (b"", [])
+        self._targets: tuple[bytes, list[DenseTargets]] = (b"", [])
 
     def _crop(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The crop of one image, read from its file, mirrored where the number is beyond the images'."""
@@ -61,15 +63,23 @@ class PlainInputs:
 
     def features(self, indices: np.ndarray) -> dict[str, Tensor]:
         """The backbone's maps."""
-        images = torch.stack([self._crop(int(index))[0] for index in indices])
+        images = torch.stack([image for image, _ in self._crops(indices)])
         with torch.no_grad():
             maps = self._body(detector_input(images).contiguous())
         return {name: value.contiguous() for name, value in maps.items()}
 
     def rows(self, name: str, indices: np.ndarray) -> Tensor:
         """The dense targets, one image after the other."""
-        found = [assign(*pad_boxes([self._crop(int(index))[1]]), self._task.locations) for index in indices]
-        return torch.cat([getattr(one, name) for one in found])
+        if self._targets[0] != indices.tobytes():
+            found = [assign(*pad_boxes([target]), self._task.locations) for _, target in self._crops(indices)]
+            self._targets = indices.tobytes(), found
+        return torch.cat([getattr(one, name) for one in self._targets[1]])
+
+    def _crops(self, indices: np.ndarray) -> list[tuple[Tensor, dict[str, Tensor]]]:
+        """The crops of a batch, each read once, for its pixels and for its targets."""
+        if self._read[0] != indices.tobytes():
+            self._read = indices.tobytes(), [self._crop(int(index)) for index in indices]
+        return self._read[1]
 
 
 class PlainTask(FCOSTask):

@@ -1,15 +1,14 @@
 """Milliseconds of the operations on this machine, forward and backward: contiguous against channels_last tensors, and
 torchvision's deformable convolution against ours. Run as ``python -m benchmarks.deform_conv [threads]``."""
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from experiments.timing import median_milliseconds
 from search_spaces.parts.deform_conv import deform_conv2d
 from search_spaces.parts.operations import batch_norm, make_operation
 
@@ -18,19 +17,10 @@ OPERATIONS = ("conv1x1", "conv3x3", "sep3x3", "sep3x3_dil3", "sep5x5_dil6")
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def milliseconds(step: Callable[[], None], repeats: int) -> float:
-    step()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        step()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
-
-
 def of_operation(name: str, memory_format: torch.memory_format) -> float:
     operation = make_operation(name, CHANNELS, batch_norm).to(memory_format=memory_format)
-    return milliseconds(training_step(lambda x: operation(x), [map_of(CHANNELS, memory_format)], operation), 5)
+    step = training_step(lambda x: operation(x), [map_of(CHANNELS, memory_format)], operation)
+    return median_milliseconds(step, "cpu", 5, warmup=1)
 
 
 def of_deform_conv(function: Callable[..., Tensor], memory_format: torch.memory_format, repeats: int) -> float:
@@ -40,7 +30,7 @@ def of_deform_conv(function: Callable[..., Tensor], memory_format: torch.memory_
     def apply(x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         return function(x, offset, weight, bias, padding=1, mask=mask.sigmoid())
 
-    return milliseconds(training_step(apply, [x, offset, mask]), repeats)
+    return median_milliseconds(training_step(apply, [x, offset, mask]), "cpu", repeats, warmup=1)
 
 
 def map_of(channels: int, memory_format: torch.memory_format) -> Tensor:

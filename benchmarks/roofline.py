@@ -11,9 +11,7 @@ may pass the copy's ceiling. The roofline is the least time that both ceilings l
 
 import argparse
 import dataclasses
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import proxy_tasks
 import search_spaces
 from experiments import published
+from experiments.timing import median_milliseconds
 from search_spaces import Architecture
 
 CANDIDATES = {"fcos_decoder_c2": "nas_fcos", "video_cell": None, "mask_head": "htca_d"}
@@ -43,14 +42,8 @@ class Ceilings:
 
 
 def seconds(function: Callable[[], object], repeats: int = 5) -> float:
-    """The median, after one that does not count."""
-    function()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    """The median on this CPU, after one call that does not count."""
+    return median_milliseconds(function, "cpu", repeats, warmup=1) / 1000
 
 
 def ceilings(side: int = 2048, megabytes: int = 256) -> Ceilings:

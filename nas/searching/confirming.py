@@ -128,11 +128,11 @@ def chosen(ranked: Iterable[Contender], count: int, starts: Collection[str]) -> 
         count: how many.
         starts: the keys of what the search started from.
     """
-    everything = list(ranked)
-    start = [one for one in everything if one.key in starts][:1]
-    others = [one for one in everything if one not in start]
-    best = everything[:1] if everything[:1] == start else [*others[:1], *start]
-    return [*best, *(one for one in others if one not in best)][:count]
+    best = list(ranked)
+    places = [place for place, one in enumerate(best) if one.key in starts]
+    if places:
+        best.insert(min(1, places[0]), best.pop(places[0]))
+    return best[:count]
 
 
 def affordable(store: RunStore, wanted: Size, against: Sequence[Contender]) -> Size:
