@@ -3,7 +3,8 @@
     python benchmarks/kill_promotion.py fpn_fcos --recipe fcos_small --data path/to/bccd --iterations 60
 
 prints, for each kill, the steps in the checkpoint that it left, and at the end whether the trained weights and the
-losses on the way are those of the undisturbed training, bit for bit. What follows ``--`` goes to nas-promote as it is.
+losses on the way are those of the undisturbed training, bit for bit. Other options go to nas-promote as they are.
+``--calm`` names the ``--out`` of the same training, where it was run before.
 """
 
 import argparse
@@ -31,15 +32,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--shortest", type=float, default=40.0, help="seconds before a kill")
     parser.add_argument("--longest", type=float, default=120.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kill-seed", type=int, default=0, help="draws the moments")
+    parser.add_argument("--calm", type=Path, help="where the undisturbed training is already")
     given, rest = parser.parse_known_args()
-    rng = random.Random(given.seed)
+    rng = random.Random(given.kill_seed)
     promote = [sys.executable, "-m", "nas.cli.promote", given.architecture, "--device", "cpu", *rest]
     with tempfile.TemporaryDirectory() as name:
-        calm, killed = Path(name) / "calm", Path(name) / "killed"
-        begin = time.perf_counter()
-        subprocess.run([*promote, "--out", str(calm)], check=True, stdout=subprocess.DEVNULL)
-        print(f"undisturbed: {steps_in(calm)} steps in {time.perf_counter() - begin:.0f} s", flush=True)
+        calm, killed = given.calm or Path(name) / "calm", Path(name) / "killed"
+        if given.calm is None:
+            begin = time.perf_counter()
+            subprocess.run([*promote, "--out", str(calm)], check=True, stdout=subprocess.DEVNULL)
+            print(f"undisturbed: {steps_in(calm)} steps in {time.perf_counter() - begin:.0f} s", flush=True)
         command, kills = [*promote, "--out", str(killed)], 0
         while kills < given.kills and kill_after(command, seconds := rng.uniform(given.shortest, given.longest)):
             kills += 1

@@ -9,10 +9,6 @@ scores are not those of a fresh network, which would hide errors.
 """
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +19,7 @@ import search_spaces
 from experiments import published
 from experiments.families import family_of
 from experiments.graphs import Graph
+from experiments.timing import median_milliseconds
 from nas.exporting.networks import prepare
 from nas.exporting.onnx_files import difference, export, graphs_of, session
 from nas.exporting.writers import SAMPLES
@@ -52,24 +49,14 @@ def widen(network: nn.Module) -> None:
                 parameter.normal_(0, parameter[0].numel() ** -0.5)
 
 
-def milliseconds(run: Callable[[], Any]) -> float:
-    run()
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        run()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
-
-
 def measure(name: str, graph: Graph, model: bytes, clips: list[torch.Tensor]) -> None:
     worst = max(difference(graph, model, clip).relative for clip in clips)
     arguments = graph.arguments(clips[0][:, :1])
     runtime = session(model)
     inputs = {key: value.numpy() for key, value in zip(graph.inputs, arguments, strict=True)}
     with torch.inference_mode():
-        ours = milliseconds(lambda: graph(*arguments))
-    theirs = milliseconds(lambda: runtime.run(None, inputs))
+        ours = median_milliseconds(lambda: graph(*arguments), "cpu", REPEATS, warmup=1)
+    theirs = median_milliseconds(lambda: runtime.run(None, inputs), "cpu", REPEATS, warmup=1)
     height, width = clips[0].shape[-2:]
     label = name + graph.suffix.replace(".", ", ")
     print(

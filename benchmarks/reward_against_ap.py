@@ -40,9 +40,10 @@ BOOTSTRAPS = 2000
 def chosen(run: nas.Run) -> list[tuple[str, str, Architecture]]:
     """Kind, name and architecture of each decoder."""
     best = [("best", f"best {rank}", one) for rank, one in enumerate(run.best(TOP), start=1)]
-    first = run.ranked()[run.settings.search_space().stages[0].name]
+    stage = run.settings.search_space().stages[0]
+    first = run.ranked()[stage.name]
     places = np.linspace(0, len(first) - 1, OVER_THE_RANGE).round().astype(int)
-    middle = [("range", f"FPN {place + 1} of {len(first)}", first[place].architecture) for place in places]
+    middle = [("range", f"FPN {i + 1} of {len(first)}", stage.from_named(first[i].choices)) for i in places]
     names = [name for name in family_of(best[0][2].space).references if name in published.names()]
     return [*best, *middle, *(("reference", name, published.load(name)) for name in names)]
 
@@ -92,7 +93,8 @@ def by_decoder(frame: pd.DataFrame) -> pd.DataFrame:
     keys = ["kind", "decoder", "key"]
     proxy = frame[frame["training"] == "proxy"].groupby(keys, sort=False)[["reward", "ap"]].mean()
     full = frame[frame["training"] == "full"].groupby(keys, sort=False)[["ap", "macs"]].mean()
-    return proxy.join(full, lsuffix="_proxy", rsuffix="_full").dropna().reset_index()
+    joined = proxy.rename(columns={"ap": "ap_proxy"}).join(full.rename(columns={"ap": "ap_full"}))
+    return joined.dropna().reset_index()
 
 
 def plot(means: pd.DataFrame, path: Path) -> None:

@@ -35,10 +35,15 @@ _SMALLER = "lower the recipe's batch_size by --set"
 
 
 class _Chosen(NamedTuple):
-    """An architecture to train, and where it is from, for its title: ``", trial 12"``."""
+    """An architecture to train, where it is from, ``", trial 12"``, and its name if it is published."""
 
     architecture: Architecture
-    origin: str
+    origin: str = ""
+    name: str = ""
+
+    def title(self, numbered: str) -> str:
+        """What it is called; ``numbered`` is what its job is, such as ``"cell 1"``."""
+        return self.name or numbered + self.origin
 
 
 def promote(
@@ -121,12 +126,12 @@ def promote(
 def _chosen(what: str, run: Run | None, top: int, recipe: Recipe) -> list[_Chosen]:
     """What is to be trained; raises `InputError` where the recipe is not for it."""
     if run is None:
-        found = [_Chosen(find_architecture(what), "")]
+        found = [_Chosen(find_architecture(what), name=what if what in published.names() else "")]
     else:
         found = [_Chosen(best, f", trial {trials[-1].number}") for best, trials in run.best_with_trials(top)]
         if len(found) < top:
             raise InputError(f"--top {top} asks for more than the {len(found)} trials that are done in the run {what}")
-    for architecture, _ in found:
+    for architecture, *_ in found:
         if trains := recipe.how.refusal(architecture.space):
             raise InputError(f"a {recipe.kind} recipe {trains}, but {what} is of the space {architecture.space.name!r}")
     return found
@@ -213,10 +218,10 @@ class _Promotion:
 
     def all(self, chosen: Sequence[_Chosen]) -> list[Result]:
         """The figures of every training that came to its end, those of references first."""
-        origins = {architecture.key: origin for architecture, origin in chosen}
+        given = {one.architecture.key: one for one in chosen}
         results, places = [], {}
         for job in self.recipe.how.jobs([one.architecture for one in chosen], self.recipe.settings, self.options):
-            title = job.title + ("" if job.reference else origins[job.architecture.key])
+            title = job.title if job.reference else given[job.architecture.key].title(job.title)
             place = self._place(job.place)
             result = self._trained(job, title, place)
             if result is not None:

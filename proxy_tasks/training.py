@@ -4,14 +4,14 @@ import functools
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from proxy_tasks.task import Counted, Diverged
+from proxy_tasks.task import Counted, Diverged, Interim, Score, TaskOptions
 
 __all__ = [
     "LossSums",
@@ -21,10 +21,13 @@ __all__ = [
     "in_parts",
     "mean_loss",
     "minibatches",
+    "scores_along",
     "train_averaged",
     "train_one_cycle",
 ]
 
+Model = TypeVar("Model", bound=nn.Module)
+SPLIT = 32  # images that torchvision's deformable convolution takes at once, at most
 WEIGHT_DECAY = 1e-4  # of FCOS's recipe
 GRADIENT_NORM = 10.0  # clips the first steps from scratch, which otherwise now and then diverge
 
@@ -38,10 +41,14 @@ def minibatches(indices: np.ndarray, size: int, count: int, seed: int) -> Iterat
 
 
 def in_parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    """All of ``indices`` in order, at most ``size`` at a time; no part where there are none."""
-    if not len(indices):
-        return []
-    return np.array_split(indices, -(-len(indices) // size))
+    """All of ``indices`` in order, at most ``size`` at a time; no part where there are none.
+
+    A part has fewer than 32 rows or a multiple of 32: torchvision's deformable convolution takes as many images of a
+    batch at once as its largest divisor up to 32, so that of a prime number it takes one after the other.
+    """
+    step = size // SPLIT * SPLIT or size
+    cuts = {*range(step, len(indices), step), len(indices) - len(indices) % min(step, SPLIT)}
+    return [part for part in np.split(indices, sorted(cuts)) if len(part)]
 
 
 def check_losses(losses: list[Tensor], steps: int) -> None:
@@ -158,6 +165,34 @@ def train_averaged(
         if (done := len(losses)) in (schedule.steps // 2, schedule.steps):
             check_losses(losses, schedule.steps)
             yield done, averaged
+
+
+def scores_along(
+    averages: Iterator[tuple[int, Model]],
+    steps: int,
+    options: TaskOptions,
+    losses: Callable[[Model], dict[str, float]],
+    average_precision: Callable[[Model], dict[str, float]],
+    complexity: dict[str, float],
+) -> Iterator[Interim | Score]:
+    """What a task yields of a training whose reward is the negative loss, or average precision.
+
+    Args:
+        averages: from `train_averaged`.
+        steps: of the whole training.
+        options: say which reward; the other figure is measured too where ``all_metrics`` asks, at the end.
+        losses: ``loss`` and its terms on meta-val.
+        average_precision: ``ap`` and what belongs to it on meta-val.
+        complexity: ``params`` and ``macs``.
+    """
+    by_metric = options.reward == "metric"
+    for step, model in averages:
+        metrics = losses(model)
+        if by_metric or (options.all_metrics and step == steps):
+            metrics |= average_precision(model)
+        reward = metrics["ap"] if by_metric else -metrics["loss"]
+        metrics |= complexity
+        yield Score(reward, metrics) if step == steps else Interim(step, steps, reward, metrics)
 
 
 class LossSums(Protocol):

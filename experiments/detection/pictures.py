@@ -19,7 +19,7 @@ PALETTE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9
 def drawn(image: Tensor, found: Detections, classes: Sequence[str]) -> Tensor:
     """The image (3, H, W) uint8 with boxes, their classes and scores, and masks where there are any.
 
-    A class has its colour.
+    A class has its colour; where there are masks, an object has its own, so that those that touch can be told apart.
 
     Args:
         image: as it was decoded.
@@ -29,7 +29,8 @@ def drawn(image: Tensor, found: Detections, classes: Sequence[str]) -> Tensor:
     kept = found["scores"] >= LEAST_SCORE
     boxes, labels, scores = (found[name][kept] for name in ("boxes", "labels", "scores"))
     texts = [f"{classes[label]} {score:.2f}" for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
-    colours = [PALETTE[label % len(PALETTE)] for label in labels.tolist()]
+    of_colour = range(len(labels)) if "segmentations" in found else labels.tolist()
+    colours = [PALETTE[number % len(PALETTE)] for number in of_colour]
     width = max(1, round(min(image.shape[-2:]) / 200))
     if not texts:
         return image

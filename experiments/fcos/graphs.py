@@ -93,7 +93,7 @@ class AnchorGraph(DetectorGraph):
     def scored(self, raw: dict[str, Tensor], anchors: Tensor) -> tuple[Tensor, Tensor]:
         """As for FCOS."""
         offsets = raw["bbox_regression"]
-        every = anchors.expand(len(offsets), -1, -1)
+        every = anchors.expand(offsets.shape[0], -1, -1)  # len() would fix the batch in a graph
         boxes = self.network.box_coder.decode_single(offsets.flatten(0, 1), every.flatten(0, 1))
         return boxes.unflatten(0, offsets.shape[:2]), raw["cls_logits"].sigmoid()
 

@@ -25,7 +25,7 @@ from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork, Jo
 from proxy_tasks.images import padded
 from proxy_tasks.rows import Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
-from proxy_tasks.training import Schedule, in_parts, mean_loss, train_averaged
+from proxy_tasks.training import Schedule, in_parts, mean_loss, scores_along, train_averaged
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.fcos.choices import LEVELS, join
 
@@ -131,16 +131,15 @@ class FCOSTask(ProxyTask):
             architecture: an architecture of any FCOS space (of ``fcos_head`` where heads alone are searched).
             seed: draws the initial weights and the batches; None is the search's, the same for every architecture.
         """
-        prepared, steps = self.prepared, self.settings.iterations
-        complexity = self.complexity(architecture)
-        cache = self._cache_of(architecture)
-        for step, model in self.training(architecture, self.options.seed if seed is None else seed, cache):
-            metrics = self.losses(model, cache, prepared.meta_val)
-            if self.options.reward == "metric" or (self.options.all_metrics and step == steps):
-                metrics |= self.average_precision(model, prepared.crops, cache, prepared.meta_val)
-            reward = metrics["ap"] if self.options.reward == "metric" else -metrics["loss"]
-            metrics |= complexity
-            yield Score(reward, metrics) if step == steps else Interim(step, steps, reward, metrics)
+        prepared, cache = self.prepared, self._cache_of(architecture)
+        yield from scores_along(
+            self.training(architecture, self.options.seed if seed is None else seed, cache),
+            self.settings.iterations,
+            self.options,
+            lambda model: self.losses(model, cache, prepared.meta_val),
+            lambda model: self.average_precision(model, prepared.crops, cache, prepared.meta_val),
+            self.complexity(architecture),
+        )
 
     def takes(self, architecture: Architecture) -> bool:
         """Any FCOS architecture; where heads are searched only those whose head says all: see `ProxyTask`."""

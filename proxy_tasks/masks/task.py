@@ -23,7 +23,7 @@ from proxy_tasks.masks.network import MaskNetwork
 from proxy_tasks.masks.settings import mask_settings
 from proxy_tasks.rows import Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
-from proxy_tasks.training import Schedule, in_parts, mean_loss, train_averaged
+from proxy_tasks.training import Schedule, in_parts, mean_loss, scores_along, train_averaged
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.masks.choices import stages_of
 from search_spaces.masks.head import MaskBranch
@@ -160,15 +160,14 @@ class MaskTask(ProxyTask):
             architecture: a head of as many stages as the task's space has.
             seed: draws the initial weights and the batches; None is the search's, the same for every architecture.
         """
-        prepared, steps = self.prepared, self.settings.iterations
-        complexity = self.complexity(architecture)
-        for step, branch in self.training(architecture, self.options.seed if seed is None else seed):
-            metrics = self.losses(branch, prepared.meta_val)
-            if self.options.reward == "metric" or (self.options.all_metrics and step == steps):
-                metrics |= self.average_precision(branch)
-            reward = metrics["ap"] if self.options.reward == "metric" else -metrics["loss"]
-            metrics |= complexity
-            yield Score(reward, metrics) if step == steps else Interim(step, steps, reward, metrics)
+        yield from scores_along(
+            self.training(architecture, self.options.seed if seed is None else seed),
+            self.settings.iterations,
+            self.options,
+            lambda branch: self.losses(branch, self.prepared.meta_val),
+            self.average_precision,
+            self.complexity(architecture),
+        )
 
     def takes(self, architecture: Architecture) -> bool:
         """Heads of as many stages as those that are searched: see `ProxyTask`."""

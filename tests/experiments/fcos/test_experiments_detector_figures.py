@@ -11,6 +11,7 @@ import torch
 import trees
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from pycocotools.mask import encode
 
 from experiments.detection.evaluation import results_file
 from experiments.detection.pictures import drawn
@@ -77,3 +78,18 @@ def test_only_sure_detections_are_drawn(tree):
     assert changed[20, 20:80].any()
     assert not changed[100:, 100:].any()
     assert torch.equal(drawn(image, {**sure, "scores": torch.tensor([0.1])}, data.classes), image)
+
+
+def test_objects_with_masks_have_colours_of_their_own(tree):
+    root, _ = tree
+    data = open_dataset(str(root), "test")
+    image = torch.zeros_like(data[0][0])
+    sides = np.zeros((*image.shape[1:], 2), dtype=np.uint8, order="F")
+    sides[30:60, 30:50, 0] = sides[30:60, 50:70, 1] = 1
+    box = torch.tensor([[30.0, 30.0, 50.0, 60.0], [50.0, 30.0, 70.0, 60.0]])
+    found = {"boxes": box, "labels": torch.tensor([1, 1]), "scores": torch.tensor([0.9, 0.8])}
+    picture = drawn(image, {**found, "segmentations": encode(sides)}, data.classes)
+    left, right = picture[:, 55, 40], picture[:, 55, 60]
+    assert left.any()
+    assert right.any()
+    assert not torch.equal(left, right)

@@ -55,7 +55,7 @@ def test_winners_beside_the_references(found, capsys, monkeypatch):
 def test_a_published_detector_by_name(found, tmp_path, capsys):
     sizes = (*SIZES, "backbone=tiny", "width=16-32")
     run(promote_command.main, "nas_fcos", *RECIPE, *sizes, "--data", found / "voc", "--out", tmp_path)
-    assert [row[0] for row in rows(capsys.readouterr().out)] == ["detector 1"]
+    assert [row[0] for row in rows(capsys.readouterr().out)] == ["nas_fcos"]
     capsys.readouterr()
     arguments = [str(a) for a in ("nas_fcos", *RECIPE, *sizes, "--data", found / "voc", "--out", tmp_path)]
     assert promote_command.main(arguments) == 2
