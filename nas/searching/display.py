@@ -86,6 +86,11 @@ class Display:
         if not self.console.is_terminal and (self._done % every == 0 or self._done == self._total):
             self.say(f"{self._what}: trial {self._done} of {self._total}, {note}, {self._left()} left")
 
+    def reference(self, name: str, event: Settled) -> None:
+        """A reference has been scored, beside a stage's trials."""
+        self._inside += event.seconds
+        self.say(f"{name}: {event.status if event.reward is None else format(event.reward, '.4f')}")
+
     def _left(self) -> str:
         elapsed = time.perf_counter() - self._stage_begun
         seconds = elapsed / (self._done - self._done_before) * (self._total - self._done)

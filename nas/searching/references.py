@@ -1,6 +1,5 @@
 """What a search's winners are held against: the references of its family, and how each is scored."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from experiments import published
@@ -10,10 +9,11 @@ from nas.run.rows import Contender
 from search_spaces import Architecture, SearchSpace
 
 if TYPE_CHECKING:
+    from nas.searching.scoring import ScoringLoop
     from nas.searching.shared import Shared
     from proxy_tasks.task import ProxyTask
 
-__all__ = ["contender_of", "references", "score_references"]
+__all__ = ["contender_of", "reference_loop", "references"]
 
 
 def contender_of(architecture: Architecture, name: str = "", trials: tuple[int, ...] = ()) -> Contender:
@@ -33,12 +33,12 @@ def references(whole: SearchSpace, task: "ProxyTask") -> list[Contender]:
     return found
 
 
-def score_references(shared: "Shared", task: "ProxyTask", make_task: "Callable[[], ProxyTask]") -> bool:
-    """Scores the references as a stage's trials are, from the search's seed; returns False where time is up before.
+def reference_loop(shared: "Shared", task: "ProxyTask") -> "ScoringLoop":
+    """The loop that scores the references as a stage's trials are, from the search's seed.
 
     A reference that fails or diverges is a row with its reason, and the search goes on.
     """
     found = references(shared.settings.search_space(), task)
-    if not shared.planned(REFERENCE, [(reference, shared.settings.seed) for reference in found]):
-        return True
-    return shared.score(REFERENCE, make_task, task)
+    shared.planned(REFERENCE, [(reference, shared.settings.seed) for reference in found])
+    names = {row.number: row.contender.name for row in shared.store.scores(REFERENCE)}
+    return shared.scoring(REFERENCE, lambda event: shared.display.reference(names[event.trial.id], event))

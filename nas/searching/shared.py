@@ -12,10 +12,11 @@ from nas.run.store import RunStore
 from nas.searching import kept, reuse
 from nas.searching.display import Display
 from nas.searching.engines import Engine
+from nas.searching.in_turn import Trials
 from nas.searching.limits import Limits
 from nas.searching.resuming import refuse_change
 from nas.searching.scoring import ScoringLoop
-from nas.searching.trials import TrialLoop
+from nas.searching.trials import Settled
 from nas.settings import SearchSettings
 from nas.settings.targets import Targets
 from proxy_tasks.task import Diverged
@@ -101,7 +102,7 @@ class Shared:
             return
         write_record(self.run, replace(record, fingerprints={**record.fingerprints, name: fingerprints}))
 
-    def drive(self, loop: TrialLoop, task: "ProxyTask", make_task: MakeTask) -> bool:
+    def drive(self, loop: Trials, task: "ProxyTask", make_task: MakeTask) -> bool:
         """Runs the trials of a loop; returns whether it is finished, which it is not where time is up."""
         with loop.given_back():
             self.engine(loop, task, make_task)
@@ -113,26 +114,28 @@ class Shared:
         self.store.record_plan(purpose, wanted)
         return sum(not row.settled for row in self.store.scores(purpose))
 
-    def score(self, purpose: str, make_task: MakeTask, task: "ProxyTask | None" = None) -> bool:
+    def score(self, purpose: str, make_task: MakeTask) -> bool:
         """Scores what is planned for a purpose; returns whether all of it is scored, which it is not where time is up.
 
         Args:
             purpose: of the rows.
             make_task: as an engine takes it.
-            task: prepared; None prepares one.
         """
         if self.limits.over:
             return False
-        task = task or self.prepared(purpose, make_task)
+        task = self.prepared(purpose, make_task)
         rows = self.store.scores(purpose)
         self.display.stage(purpose, sum(row.settled for row in rows), len(rows), None)
+        return self.drive(self.scoring(purpose, self.display.settled), task, make_task)
+
+    def scoring(self, purpose: str, on_settled: Callable[[Settled], None]) -> ScoringLoop:
+        """The loop that scores what is planned for a purpose."""
         whole = self.settings.search_space()
-        loop = ScoringLoop(
+        return ScoringLoop(
             self.store,
             purpose,
             lambda contender: subject_of(contender, whole),
-            self.display.settled,
+            on_settled,
             self.limits,
             isolated=self.settings.workers > 0,
         )
-        return self.drive(loop, task, make_task)

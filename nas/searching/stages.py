@@ -17,10 +17,11 @@ from nas.searching.confirming import confirm
 from nas.searching.display import Display
 from nas.searching.early_stopping import StoppingRule
 from nas.searching.engines import Engine
+from nas.searching.in_turn import InTurn
 from nas.searching.limits import Limits
 from nas.searching.loop import SearchLoop
 from nas.searching.plan import Stage, task_factory
-from nas.searching.references import score_references
+from nas.searching.references import reference_loop
 from nas.searching.shared import Shared
 from nas.searching.trials import Settled
 from nas.settings import SearchSettings
@@ -111,8 +112,8 @@ def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool
     task = shared.prepared(stage.name, make_task)
     known = shared.known(stage.name, task.fingerprints(), first=previous is None)
     store.set_trials(stage.name, stage.trials)
-    if previous is None and not score_references(shared, task, make_task):
-        return False
+    # not before the trials but with them: no worker waits for the last reference, none starts twice
+    first = [reference_loop(shared, task)] if previous is None else []
     controller = controller_of(stage, settings)
     settled = [row for row in store.trials(stage.name) if row.status != "running"]
     best = next((row.told for row in rank(settled)), None)
@@ -139,4 +140,4 @@ def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool
             targets=Targets(settings.target),
             known=known,
         )
-        return shared.drive(loop, task, make_task)
+        return shared.drive(InTurn(*first, loop), task, make_task)

@@ -109,7 +109,7 @@ class TrialLoop(ABC):
         """The attempt that the next evaluation is of a trial that a former process has begun ``attempts`` times."""
         return max(1, attempts) if self._isolated else attempts + 1
 
-    def time_limit(self) -> float:
+    def time_limit(self, trial: Any) -> float:
         """Seconds that the evaluation of a trial may take as of now."""
         return self._times.limit()
 

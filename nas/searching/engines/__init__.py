@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from nas.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from nas.searching.trials import TrialLoop
+    from nas.searching.in_turn import Trials
     from proxy_tasks.task import ProxyTask
 
 __all__ = ["Engine", "engine_of"]
 
-Engine = Callable[["TrialLoop", "ProxyTask", "Callable[[], ProxyTask]"], None]
+Engine = Callable[["Trials", "ProxyTask", "Callable[[], ProxyTask]"], None]
 """``engine(loop, task, make_task)`` evaluates a loop's trials; ``task`` is prepared, ``make_task`` is for workers."""
 
 

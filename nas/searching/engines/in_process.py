@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from nas.searching.evaluation import evaluate
-from nas.searching.trials import Trial, TrialLoop
+from nas.searching.in_turn import Trials
+from nas.searching.trials import Trial
 from proxy_tasks.task import ProxyTask
 
 __all__ = ["run"]
@@ -17,7 +18,7 @@ class _TimeIsUp(BaseException):
     """The time limit of a trial, raised wherever it is; no Exception, which a proxy task might catch."""
 
 
-def run(loop: TrialLoop, task: ProxyTask) -> None:
+def run(loop: Trials, task: ProxyTask) -> None:
     """Evaluates all trials that ``loop`` has; ``task`` is prepared.
 
     A trial's time limit is kept by the signal SIGALRM, which interrupts Python alone: code that never returns to it is
@@ -25,14 +26,14 @@ def run(loop: TrialLoop, task: ProxyTask) -> None:
     """
     with _alarm_clock():
         while (trial := loop.next_trial()) is not None:
-            limit = loop.time_limit()
+            limit = loop.time_limit(trial)
             try:
                 _evaluate(loop, task, trial, limit)
             except _TimeIsUp:
                 loop.timed_out(trial, limit)
 
 
-def _evaluate(loop: TrialLoop, task: ProxyTask, trial: Trial, limit: float) -> None:
+def _evaluate(loop: Trials, task: ProxyTask, trial: Trial, limit: float) -> None:
     end = time.monotonic() + limit
     goes_on = True
     with closing(evaluate(task, trial.subject, trial.seed)) as items:

@@ -20,7 +20,8 @@ from nas.ray_workers.cluster import connected, gpus_each, ray, threads_each  # t
 from nas.searching.engines.ray_worker import Worker, as_config
 from nas.searching.engines.residence import sharing
 from nas.searching.evaluation import Outcome
-from nas.searching.trials import Trial, TrialLoop
+from nas.searching.in_turn import Trials
+from nas.searching.trials import Trial
 from proxy_tasks.task import Interim, ProxyTask
 
 __all__ = ["connected", "run"]
@@ -42,7 +43,7 @@ class _Adapter(Searcher):
     `error`, ends Tune's experiment by `_Ended` and is raised after it by `run`.
     """
 
-    def __init__(self, loop: TrialLoop):
+    def __init__(self, loop: Trials):
         super().__init__()
         self._loop = loop
         self._running: dict[str, _Running] = {}
@@ -104,9 +105,9 @@ class _Adapter(Searcher):
 
     def overdue(self) -> list[str]:
         """The trials that take longer than the search loop allows, each named once."""
-        limit, now = self._loop.time_limit(), time.monotonic()
-        late = []
+        now, late = time.monotonic(), []
         for trial_id, running in self._running.items():
+            limit = self._loop.time_limit(running.trial)
             if running.since is None or running.killed_after or now - running.since < limit:
                 continue
             running.killed_after = limit
@@ -176,7 +177,7 @@ class _Ended(Stopper):
 
 
 def run(
-    loop: TrialLoop,
+    loop: Trials,
     make_task: Callable[[], ProxyTask],
     fingerprints: dict[str, str],
     workers: int,
