@@ -24,7 +24,7 @@ setup(
     install_requires=[
         "torch>=2.9",
         "torchvision>=0.24",
-        "ray[train,tune]>=2.51",
+        "ray[train]>=2.51",
         "gymnasium>=1.0",
         "igraph>=1.0",
         "pycocotools>=2.0.8",

@@ -3,8 +3,9 @@
     python benchmarks/search_overhead.py --workers 0
     python benchmarks/search_overhead.py --workers 2
 
-runs a real search on the built-in images with trials of some ten seconds and prints the seconds inside trials, the
-references' included, over the seconds of the stage, times the number of workers. Set-up (crops, backbone, features) is done before the clock starts.
+runs a real search on the built-in images with trials of some ten seconds and prints the seconds inside trials, those of
+the references included, over the seconds of the stage, times the number of workers. Set-up (crops, backbone, features)
+is done before the clock starts.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """The Ray cluster of a search: one of this machine alone, or one that is joined; what it has for each worker."""
 
-import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -12,13 +11,12 @@ from search_spaces import InputError
 
 try:
     import ray
-    import ray.tune
 except ImportError as error:
-    raise InputError(f'--workers needs Ray: pip install "ray[train,tune]", or use --workers 0 ({error})') from error
+    raise InputError(f'--workers needs Ray: pip install "ray[train]", or use --workers 0 ({error})') from error
 
 __all__ = ["connected", "gpus_each", "ray", "threads_each"]
 
-# Read by Ray as it starts: no telemetry, no copies of results, no notices, Ctrl-C left to us, no change of directory,
+# Read by Ray as it starts: no telemetry, no notices, no change of directory,
 # and workers of the priority that the command has, where Ray's own would wait for everything else on the machine.
 ENVIRONMENT = {
     "RAY_worker_niceness": "0",
@@ -26,11 +24,6 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    "TUNE_WARN_THRESHOLD_S": "1000000000",
 }
 
 
@@ -42,7 +35,7 @@ def threads_each(workers: int) -> int:
 
 
 def gpus_each(workers: int, gpus_per_worker: float | None, device: str) -> float:
-    """The number of GPUs of each worker, also a fraction; see `nas.searching.engines.ray_tune.run`."""
+    """The number of GPUs of each worker, also a fraction; see `nas.searching.engines.ray_pool.Pool`."""
     found = ray.cluster_resources()
     gpus = gpus_per_worker
     if gpus is None:
@@ -67,7 +60,6 @@ def connected(workers: int, address: str | None) -> Iterator[None]:
     """
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     ours = not ray.is_initialized()
     try:
         if ours:

@@ -53,10 +53,6 @@ class InTurn:
         """See `TrialLoop`."""
         self._ended(trial).timed_out(trial, seconds)
 
-    def not_started(self, trial: Trial, cause: str) -> None:
-        """See `TrialLoop`."""
-        self._ended(trial).not_started(trial, cause)
-
     def given_back(self) -> AbstractContextManager[object]:
         """See `TrialLoop`."""
         with ExitStack() as stack:

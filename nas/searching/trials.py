@@ -8,7 +8,6 @@ in the loops that derive from this one:
 | `record`      | a score along the way, which may stop the trial, or the outcome, which settles it      |
 | `lost`        | its process died: evaluated once more, and after `LIVES` deaths failed, for the moment |
 | `timed_out`   | failed, for the moment                                                                 |
-| `not_started` | not the trial's fault: evaluated later; `STARTS` of them in a row end the search       |
 """
 
 import sqlite3
@@ -19,16 +18,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nas.errors import SearchFailed
 from nas.run.rows import Outcome
 from nas.searching.limits import Limits, TrialTimes
 from proxy_tasks.task import Interim
 from search_spaces import Architecture
 
-__all__ = ["LIVES", "STARTS", "Settled", "Trial", "TrialLoop", "died"]
+__all__ = ["LIVES", "Settled", "Trial", "TrialLoop", "died"]
 
 LIVES = 2  # a trial whose process died so often is failed
-STARTS = 3  # so many workers in a row that could not start end the search
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,6 @@ class TrialLoop(ABC):
         self._limits, self._times, self._isolated = limits, TrialTimes(limits), isolated
         self._evaluated: dict[int, Any] = {}  # what the engine has, by the trial's id
         self._again: deque[Any] = deque()  # in flight, but what ran them is gone
-        self._failed_starts = 0
 
     @property
     @abstractmethod
@@ -118,7 +114,6 @@ class TrialLoop(ABC):
 
         An outcome settles the trial; so does an interim score that stops it.
         """
-        self._failed_starts = 0
         outcome = self._stopped_by(trial, item) if isinstance(item, Interim) else item
         if outcome is None:
             return True
@@ -136,18 +131,6 @@ class TrialLoop(ABC):
     def timed_out(self, trial: Any, seconds: float) -> None:
         """The evaluation was ended after so many seconds because it took longer than `time_limit`."""
         self._end(trial, Outcome("failed", reason=f"timed out after {seconds:g} s", seconds=seconds, transient=True))
-
-    def not_started(self, trial: Any, cause: str) -> None:
-        """What was to evaluate the trial did not come so far, for the ``cause`` told.
-
-        Raises:
-            SearchFailed: the last `STARTS` did not.
-        """
-        self._record_attempts(trial, trial.attempt - 1)
-        self._again.append(self._evaluated.pop(trial.id))
-        self._failed_starts += 1
-        if self._failed_starts == STARTS:
-            raise SearchFailed(f"{STARTS} workers in a row could not start; the last one because of {cause}")
 
     def give_back(self) -> None:
         """The search ends in an orderly way while trials are in flight: this attempt of theirs does not count."""

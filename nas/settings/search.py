@@ -160,7 +160,7 @@ class Execution:
         )
         | {"alone": "macs"},
     )
-    workers: int = _setting(0, whole(0), "worker processes (Ray Tune); 0 runs trials in this process", "N")
+    workers: int = _setting(0, whole(0), "worker processes (Ray); 0 runs trials in this process", "N")
     gpus_per_worker: float | None = _setting(
         None, GPUS, "GPUs of each worker, also a fraction; shared evenly without it", "F"
     )

@@ -29,6 +29,7 @@ TOY = SearchSpace(
     canonical=_sorted_pair,
     proxy_task="fake_tasks:ToyTask",
 )
+WIDE = SearchSpace("wide", tuple(Choice(f"part {i}", "op", OPS) for i in range(6)), proxy_task="fake_tasks:ToyTask")
 MOODS = ("fine", "fine too", "nan", "diverges", "raises", "memory", "text", "nothing", "dies", "sleeps")
 MOODY = SearchSpace("moody", (Choice("mood", "mood", MOODS),), proxy_task="fake_tasks:ToyTask")
 
@@ -40,7 +41,8 @@ def reward_of(architecture, seed=None):
 
 
 class ToyTask(ProxyTask):
-    """Overrides: ``sleep`` seconds a trial; ``bad`` makes `prepare` refuse; ``log`` names a file of evaluations.
+    """Overrides: ``sleep`` seconds a trial, while the file ``hurry`` is not there; ``bad`` makes `prepare` refuse; ``log``
+    names a file of evaluations.
 
     ``victim`` names a file: where it is not there yet, the fifth evaluation in the log makes it and kills its process.
     ``closed`` names a file of the evaluations that are closed before their end; ``nap`` are the seconds that the mood
@@ -49,7 +51,7 @@ class ToyTask(ProxyTask):
 
     def __init__(self, space, options, previous=None):
         self.space, self.overrides, self.data = space, options.overrides, options.data
-        unknown = set(self.overrides) - {"sleep", "bad", "log", "victim", "closed", "nap"}
+        unknown = set(self.overrides) - {"sleep", "hurry", "bad", "log", "victim", "closed", "nap"}
         if unknown:
             raise InputError(f"the toy task has no setting {unknown.pop()!r}")
 
@@ -72,7 +74,8 @@ class ToyTask(ProxyTask):
         if "log" in self.overrides:
             with open(self.overrides["log"], "a") as file:
                 print(os.getpid(), architecture.key, torch.get_num_threads(), file=file)
-        time.sleep(self.overrides.get("sleep", 0.0))
+        if not os.path.exists(self.overrides.get("hurry", "")):
+            time.sleep(self.overrides.get("sleep", 0.0))
         if "victim" in self.overrides and len(Path(self.overrides["log"]).read_text().splitlines()) >= 5:
             with contextlib.suppress(FileExistsError):
                 Path(self.overrides["victim"]).touch(exist_ok=False)

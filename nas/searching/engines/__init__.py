@@ -1,4 +1,4 @@
-"""What runs the trials: this process, or workers on Ray Tune.
+"""What runs the trials: this process, or Ray workers.
 
 An engine evaluates what the search loop gives it and reports what became of it; it decides nothing.
 """
@@ -24,15 +24,15 @@ def engine_of(settings: SearchSettings) -> Iterator[Engine]:
     """The engine that resolved settings ask for, with what it needs as long as the search lasts.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers at the address.
+        InputError: Ray is not installed, or no cluster answers at the address, or it lacks what the workers need.
     """
     if settings.workers == 0:
         from nas.searching.engines import in_process
 
         yield lambda loop, task, make_task: in_process.run(loop, task)
         return
-    from nas.searching.engines import ray_tune
+    from nas.searching.engines import ray_pool
 
     workers, gpus, device = settings.workers, settings.gpus_per_worker, settings.device
-    with ray_tune.connected(workers, settings.ray_address):
-        yield lambda loop, task, make_task: ray_tune.run(loop, make_task, task.fingerprints(), workers, gpus, device)
+    with ray_pool.connected(workers, settings.ray_address), ray_pool.pool(workers, gpus, device) as pool:
+        yield lambda loop, task, make_task: pool.run(loop, make_task, task.fingerprints())

@@ -1,73 +1,84 @@
-"""One worker process of a search on Ray Tune."""
+"""One worker process of a search on Ray."""
 
 import socket
 from collections.abc import Callable, Generator
 from typing import Any
 
-from ray import tune
+import torch
 
 from nas.searching.evaluation import Outcome, evaluate
 from nas.searching.trials import Trial
 from proxy_tasks.task import Interim, ProxyTask
 from search_spaces import SPACES, Architecture, InputError, SearchSpace
 
-__all__ = ["Worker", "as_config"]
+__all__ = ["Worker", "told_of"]
 
 
-def as_config(trial: Trial) -> dict[str, Any]:
-    """A trial as Tune's configuration: plain values, of which a worker makes what it is to evaluate."""
+def told_of(trial: Trial) -> dict[str, Any]:
+    """A trial in plain values, of which a worker makes what it is to evaluate."""
     if isinstance(trial.subject, str):
         return {"reference": trial.subject, "seed": trial.seed}
     return {"space": trial.subject.space.name, "tokens": trial.subject.tokens, "seed": trial.seed}
 
 
-class Worker(tune.Trainable):
-    """One process that evaluates trial after trial; the task is made and prepared once."""
+class Worker:
+    """The actor: evaluates trial after trial, on one task after the other, each made and prepared once.
 
-    def setup(
-        self, config: dict[str, Any], make_task: Callable[[], ProxyTask], fingerprints: dict[str, str], threads: int
-    ) -> None:
-        """Makes and prepares the task; Tune calls it once, as the process starts.
+    Args:
+        threads: of torch.
+    """
 
-        What it raises is told to the driver as a worker that could not start.
-        """
-        import torch
-
+    def __init__(self, threads: int):
         torch.set_num_threads(threads)
-        self._broken: Exception | None = None
+        self._task: ProxyTask | None = None
         self._items: Generator[Interim | Outcome, None, None] | None = None
-        try:
-            self._task = make_task()
-            self._task.prepare(lambda what, done, total: None)
-            _refuse_other_scores(self._task.fingerprints(), fingerprints)
-        except InputError as error:  # no trial can run here: the driver ends the search with this error
-            self._broken = error
-        self.reset_config(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next trial."""
-        if self._items is not None:  # of a trial that may have been stopped: frees its network
+    def take(self, make_task: Callable[[], ProxyTask], fingerprints: dict[str, str]) -> InputError | None:
+        """Makes and prepares the task that `begin` evaluates on; returns why no trial can run here, None where one can.
+
+        What else it raises is told to the driver as a worker that could not start.
+        """
+        self.leave()
+        try:
+            task = make_task()
+            task.prepare(lambda what, done, total: None)
+            _refuse_other_scores(task.fingerprints(), fingerprints)
+        except InputError as error:
+            return error
+        self._task = task
+        return None
+
+    def begin(self, told: dict[str, Any]) -> Interim | Outcome:
+        """Leaves the trial before, which may have been stopped, and gives what the new one yields first."""
+        self._close()
+        assert self._task is not None, "take comes first"
+        self._items = evaluate(self._task, self._subject(self._task, told), told["seed"])
+        return next(self._items)
+
+    def go_on(self) -> Interim | Outcome:
+        """What the trial yields next."""
+        assert self._items is not None, "begin comes first"
+        return next(self._items)
+
+    def leave(self) -> None:
+        """Frees what the task and its last trial hold."""
+        self._close()
+        if self._task is not None:
+            self._task.release()
+        self._task = None
+
+    def _close(self) -> None:
+        if self._items is not None:
             self._items.close()
         self._items = None
-        self._trial = new_config
-        return True
 
-    def step(self) -> dict[str, Any]:
-        """What the trial yields next."""
-        if self._broken is not None:
-            return {"item": self._broken, "done": True}
-        if self._items is None:
-            self._items = evaluate(self._task, self._subject(), self._trial["seed"])
-        item = next(self._items)
-        return {"item": item, "done": isinstance(item, Outcome)}
-
-    def _subject(self) -> Architecture | str:
-        """What `as_config` was given; the task's own spaces need not be registered."""
-        if "reference" in self._trial:
-            return str(self._trial["reference"])
-        name, own = self._trial["space"], self._task.space
+    def _subject(self, task: ProxyTask, told: dict[str, Any]) -> Architecture | str:
+        """Of which `told_of` told; the task's own spaces need not be registered."""
+        if "reference" in told:
+            return str(told["reference"])
+        name, own = told["space"], task.space
         space: SearchSpace = {space.name: space for space in (*own.stages, own)}.get(name) or SPACES.get(name)
-        return space.architecture(self._trial["tokens"])
+        return space.architecture(told["tokens"])
 
 
 def _refuse_other_scores(mine: dict[str, str], drivers: dict[str, str]) -> None:

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 from fake_tasks import TOY, ToyController
 
-from nas.errors import SearchFailed
 from nas.run.rows import Contender, Outcome
 from nas.searching.in_turn import InTurn
 from nas.searching.limits import Limits
 from nas.searching.loop import SearchLoop
 from nas.searching.scoring import ScoringLoop
-from nas.searching.trials import STARTS
 from proxy_tasks.task import Interim
 
 REFERENCES, TRIALS = 3, 12
@@ -43,7 +41,7 @@ def store_architecture(store):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_row_is_settled_once_whatever_happens_to_its_trials(loops, store, seed):
-    """Deaths, time limits, workers that do not start and scores along the way, at random, four in flight."""
+    """Deaths, time limits and scores along the way, at random, four in flight."""
     rng, both, flying = np.random.default_rng(seed), InTurn(*loops), []
     while True:
         while len(flying) < 4 and (trial := both.next_trial()) is not None:
@@ -52,7 +50,7 @@ def test_every_row_is_settled_once_whatever_happens_to_its_trials(loops, store, 
         if not flying:
             break
         trial = flying.pop(rng.integers(len(flying)))
-        event = rng.choice(["done", "interim", "lost", "late", "not started"], p=[0.5, 0.2, 0.1, 0.1, 0.1])
+        event = rng.choice(["done", "interim", "lost", "late"], p=[0.5, 0.2, 0.2, 0.1])
         if event == "interim":
             assert both.record(trial, Interim(1, 2, 0.1, {}))
             flying.append(trial)
@@ -60,12 +58,10 @@ def test_every_row_is_settled_once_whatever_happens_to_its_trials(loops, store, 
             assert not both.record(trial, Outcome("done", float(trial.id), seconds=1.0))
         elif event == "lost":
             both.lost(trial)
-        elif event == "late":
-            both.timed_out(trial, 3.0)
         else:
-            both.record(trial, Interim(1, 2, 0.1, {}))  # so that they are never so many in a row
-            both.not_started(trial, "a cause")
-    assert both.finished and all(loop.finished for loop in loops)
+            both.timed_out(trial, 3.0)
+    assert both.finished
+    assert all(loop.finished for loop in loops)
     assert len(store.trials()) == TRIALS
     rows = [*store.trials(), *store.scores("references")]
     assert {row.status for row in rows} <= {"done", "failed", "duplicate"}
@@ -76,9 +72,9 @@ def test_every_row_is_settled_once_whatever_happens_to_its_trials(loops, store, 
 
 def test_an_interruption_gives_back_what_every_loop_has_in_flight(loops, store):
     both = InTurn(*loops)
+    for _ in range(REFERENCES + 2):
+        both.next_trial()
     with pytest.raises(KeyboardInterrupt), both.given_back():
-        for _ in range(REFERENCES + 2):
-            both.next_trial()
         raise KeyboardInterrupt
     assert [row.attempts for row in store.scores("references")] == [0, 0, 0]
     assert [row.attempts for row in store.trials()] == [0, 0]
@@ -91,10 +87,3 @@ def test_no_trial_of_any_loop_begins_when_time_is_up(store):
     both = InTurn(scoring, SearchLoop(store, "toy", 2, ToyController(TOY), limits=over))
     assert both.next_trial() is None
     assert not both.finished
-
-
-def test_workers_that_cannot_start_end_the_search(loops):
-    both = InTurn(*loops)
-    with pytest.raises(SearchFailed, match="could not start; the last one because of a cause"):
-        for _ in range(STARTS):
-            both.not_started(both.next_trial(), "a cause")

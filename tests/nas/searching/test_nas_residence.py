@@ -47,10 +47,10 @@ class Worker:
 @pytest.fixture
 def ray(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    from nas.searching.engines import ray_tune
+    from nas.searching.engines import ray_pool
 
-    with ray_tune.connected(2, None):
-        yield ray_tune.ray
+    with ray_pool.connected(2, None):
+        yield ray_pool.ray
 
 
 def test_workers_score_on_one_copy_of_the_features(ray, tmp_path):

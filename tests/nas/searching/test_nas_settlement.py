@@ -8,7 +8,6 @@ import pytest
 from fake_tasks import MOODY, TOY, ToyController, ToyTask, reward_of
 
 from controllers.base import Proposal
-from nas.errors import SearchFailed
 from nas.run.rows import Outcome
 from nas.run.store import RunStore
 from nas.searching.engines import in_process
@@ -135,21 +134,6 @@ def test_giving_back_leaves_what_is_settled_alone(store):
         loop.record(trial, Outcome("done", 0.5))
     loop.give_back()
     assert (store.trials()[0].attempts, store.interim(1)) == (1, [(1, 2, -2.5)])
-
-
-def test_three_workers_in_a_row_that_cannot_start_end_the_search_with_their_cause(store):
-    loop = loop_of(store, A, B, C, isolated=True)
-    trials = [loop.next_trial(), loop.next_trial()]
-    loop.not_started(trials[0], "no such module")
-    loop.not_started(trials[1], "no such module")
-    assert [row.attempts for row in store.trials()] == [0, 0]
-    trials = [loop.next_trial(), loop.next_trial()]
-    loop.record(trials[0], Outcome("done", 0.5))  # one came so far
-    loop.not_started(trials[1], "no such module")
-    loop.not_started(loop.next_trial(), "no such module")
-    with pytest.raises(SearchFailed, match=r"^3 workers in a row could not start; the last one because of no disk$"):
-        loop.not_started(loop.next_trial(), "no disk")
-    assert [row.status for row in store.trials()] == ["done", "running"]
 
 
 def test_no_stage_finishes_while_a_trial_is_running(store):

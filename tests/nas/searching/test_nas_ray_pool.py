@@ -1,4 +1,4 @@
-"""Trials on Ray Tune: one local cluster serves all these tests."""
+"""Trials on Ray workers: one local cluster serves all these tests."""
 
 import errno
 import os
@@ -33,10 +33,10 @@ TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "de
 def engine():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this folder's fakes
-        from nas.searching.engines import ray_tune
+        from nas.searching.engines import ray_pool
 
-        with ray_tune.connected(WORKERS, None):
-            yield ray_tune
+        with ray_pool.connected(WORKERS, None):
+            yield ray_pool
 
 
 class Each(ToyController):
@@ -53,23 +53,18 @@ def search(
     own = told or {}
     loop = SearchLoop(store, "toy", trials, controller, stopping=stopping, limits=limits, isolated=True, **own)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
-    engine.run(
-        loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints, WORKERS, None, "cpu"
-    )
+    with engine.pool(WORKERS, None, "cpu") as pool:
+        pool.run(loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints)
     return store.trials()
 
 
 def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys):
     log, victim = tmp_path / "log", tmp_path / "victim"
-    results = Path("~/ray_results").expanduser()
-    before = results.exists() and list(results.iterdir())
     task = {"log": str(log), "victim": str(victim)}
     run = nas.search(**TOYS, trials=30, workers=WORKERS, task=task, out=tmp_path / "run", early_stopping=False)
     assert victim.exists()
-    assert (results.exists() and list(results.iterdir())) == before
     shown = capsys.readouterr().out
     assert "toy: trial 30 of 30" in shown
-    assert "Worker_" not in shown  # Tune's own reports
 
     rows = RunStore(run.path / "trials.db").trials()
     assert [row.number for row in rows] == list(range(1, 31))
@@ -138,14 +133,13 @@ def test_a_worker_that_cannot_prepare_ends_the_search_with_its_sentence(engine, 
     assert all(row.status in ("running", "duplicate") for row in store.trials())
 
 
-def test_what_the_cluster_lacks_is_told(engine, store):
-    loop = SearchLoop(store, "toy", 1, ToyController(TOY))
+def test_what_the_cluster_lacks_is_told(engine):
     with pytest.raises(InputError, match=r"100 workers need 100 CPUs, but the Ray cluster has \d"):
-        engine.run(loop, None, {}, 100, None, "cpu")
+        engine.Pool(100, None, "cpu")
     with pytest.raises(InputError, match=r"2 workers need 1 GPUs, but the Ray cluster has 0"):
-        engine.run(loop, None, {}, WORKERS, 0.5, "cpu")
+        engine.Pool(WORKERS, 0.5, "cpu")
     with pytest.raises(InputError, match=r"device 'cuda' is asked for, but the Ray cluster has no GPU"):
-        engine.run(loop, None, {}, WORKERS, None, "cuda")
+        engine.Pool(WORKERS, None, "cuda")
 
 
 def test_what_recording_a_trial_raises_ends_the_search_as_itself(engine, store, tmp_path):
@@ -155,12 +149,10 @@ def test_what_recording_a_trial_raises_ends_the_search_as_itself(engine, store, 
     loop = SearchLoop(store, "toy", 8, Each(MOODY), full, isolated=True)
     make_task = partial(ToyTask, MOODY, TaskOptions(overrides={"log": str(tmp_path / "log")}))
     begin = time.monotonic()
-    with pytest.raises(OSError, match="the disk is full"):
-        engine.run(loop, make_task, make_task().fingerprints(), WORKERS, None, "cpu")
+    with pytest.raises(OSError, match="the disk is full"), engine.pool(WORKERS, None, "cpu") as pool:
+        pool.run(loop, make_task, make_task().fingerprints())
     assert time.monotonic() - begin < 60
-    assert "running" in {row.status for row in store.trials()}
-    with pytest.raises(AssertionError, match="stage toy cannot finish"):
-        store.finish_stage("toy")
+    assert len(store.trials()) < 8
 
 
 class Homeless:
@@ -178,9 +170,9 @@ class Homeless:
 def test_workers_that_cannot_start_end_the_search_with_the_cause_and_no_trial_fails(engine, store):
     loop = SearchLoop(store, "toy", 8, ToyController(TOY), isolated=True)
     cause = r"^3 workers in a row could not start; the last one because of .*No module named 'nowhere'$"
-    with pytest.raises(SearchFailed, match=cause):
-        engine.run(loop, Homeless(), {}, WORKERS, None, "cpu")
-    assert {(row.status, row.attempts) for row in store.trials()} <= {("running", 0), ("running", 1)}
+    with pytest.raises(SearchFailed, match=cause), engine.pool(WORKERS, None, "cpu") as pool:
+        pool.run(loop, Homeless(), {})
+    assert store.trials() == []
 
 
 def test_a_worker_that_hangs_is_replaced_and_its_trial_failed_for_the_moment(engine, store, tmp_path):
@@ -224,11 +216,11 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
     ],
 )
 def test_no_cluster_at_an_address_is_told(monkeypatch, address, message):
-    from nas.searching.engines import ray_tune
+    from nas.searching.engines import ray_pool
 
-    monkeypatch.setattr(ray_tune.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_tune.ray, "shutdown", lambda: None)
-    with pytest.raises(InputError, match=message), ray_tune.connected(1, address):
+    monkeypatch.setattr(ray_pool.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_pool.ray, "shutdown", lambda: None)
+    with pytest.raises(InputError, match=message), ray_pool.connected(1, address):
         pass
 
 
