@@ -41,8 +41,8 @@ def reward_of(architecture, seed=None):
 
 
 class ToyTask(ProxyTask):
-    """Overrides: ``sleep`` seconds a trial, while the file ``hurry`` is not there; ``bad`` makes `prepare` refuse; ``log``
-    names a file of evaluations.
+    """Overrides: ``sleep`` seconds a trial, while the file ``hurry`` is not there; ``bad`` makes `prepare` refuse;
+    ``log`` names a file of evaluations.
 
     ``victim`` names a file: where it is not there yet, the fifth evaluation in the log makes it and kills its process.
     ``closed`` names a file of the evaluations that are closed before their end; ``nap`` are the seconds that the mood
