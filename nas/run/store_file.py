@@ -13,6 +13,9 @@ from search_spaces.errors import InputError
 
 __all__ = ["StoreFile"]
 
+PAGE = 512  # bytes: a transaction changes a few hundred in each of a dozen places, and writes every page whole
+JOURNAL = 2**22  # bytes of the write-ahead journal, from which on it is moved into the file
+
 
 class StoreFile:
     """The store at ``path``; one of an older format is read as it is, and brought up to date where it is written.
@@ -45,6 +48,9 @@ class StoreFile:
 
     def _prepare_to_write(self, create: bool) -> None:
         with full_disk_raised(self.path):
+            if create:
+                self._db.execute(f"PRAGMA page_size = {PAGE}")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL // PAGE}")
             slower = choose_journal(self._db, self.path)
         if slower and not create:
             warnings.warn(slower, stacklevel=3)
