@@ -53,8 +53,8 @@ def _title(what: str, ranked: Sequence[Ranked], targets: Targets) -> str:
     return f"{what} {len(ranked)}" + (f" under {targets}" if targets else "")
 
 
-def _table(title: str, columns: Sequence[str], last: str, targets: Targets) -> Table:
-    table = Table(title=title, padding=0 if targets else (0, 1))  # so that it fits 80 columns
+def _table(title: str, columns: Sequence[str], last: str, narrow: bool) -> Table:
+    table = Table(title=title, padding=0 if narrow else (0, 1))  # so that it fits 80 columns
     for column in columns:
         table.add_column(column, justify="right")
     table.add_column(last, no_wrap=True)
@@ -64,7 +64,7 @@ def _table(title: str, columns: Sequence[str], last: str, targets: Targets) -> T
 def _best(title: str, ranked: Sequence[Ranked], targets: Targets, references: Sequence[ScoreRow] = ()) -> Table:
     costs = _costs([item.metrics for item in ranked])
     own = ("told", "met") if targets else ()
-    table = _table(title, ("rank", "reward", *own, *(COSTS[cost][0] for cost in costs), "trial"), "key", targets)
+    table = _table(title, ("rank", "reward", *own, *(COSTS[cost][0] for cost in costs), "trial"), "key", bool(targets))
     for rank, item in enumerate(ranked, 1):
         told = _told(item.told, item.metrics, targets)
         sizes = [cost_text(cost, item.metrics) for cost in costs]
@@ -85,7 +85,7 @@ def _confirmed(found: Sequence[Standing], named: Mapping[str, str], targets: Tar
     figures = [{cost: standing.cost(cost) for cost in COSTS} for standing in found]
     costs = _costs([{cost: value for cost, value in row.items() if not math.isnan(value)} for row in figures])
     columns = ("rank", *named.values(), *own, *(COSTS[cost][0] for cost in costs), "trials")
-    table = _table(title, columns, "key", targets)
+    table = _table(title, columns, "key", True)
     ranks = itertools.count(1)
     for standing, row in zip(found, figures, strict=True):
         scores = [_spread(standing, by) for by in named]

@@ -10,7 +10,7 @@ from search_spaces.errors import InputError
 __all__ = ["COSTS", "LATENCY", "TOLD", "WEIGHT", "Targets", "amount", "cost_text", "parse_targets"]
 
 LATENCY = "latency_ms"
-COSTS = {"params": ("parameters", 1e6, "M"), "macs": ("MACs", 1e9, "G"), LATENCY: ("latency", 1.0, "ms")}
+COSTS = {"params": ("params", 1e6, "M"), "macs": ("MACs", 1e9, "G"), LATENCY: ("latency", 1.0, "ms")}
 """What may be bounded: metrics of a score, each with its name in tables, and the unit that they show it in."""
 TOLD = "told"
 """The metric that has the reward told to the controller, where that is not the task's own."""

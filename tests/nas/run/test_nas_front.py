@@ -99,13 +99,13 @@ def test_the_search_shows_the_front_of_its_target_and_the_one_asked_for(tmp_path
     flags = [*FLAGS, "--trials", "20"]
     flags[flags.index("fake_tasks:TOY")] = "costly_toys:COSTLY"
     assert search_command.main([*flags, "--out", str(tmp_path / "a"), "--target", "params=500"]) == 0
-    assert "the front of reward against parameters: " in capsys.readouterr().out
+    assert "the front of reward against params: " in capsys.readouterr().out
     assert search_command.main([*flags, "--out", str(tmp_path / "b"), "--pareto"]) == 0
     assert "the front of reward against MACs: " in capsys.readouterr().out
     assert search_command.main(["--resume", str(tmp_path / "b"), "--pareto", "params"]) == 0
     shown = capsys.readouterr().out
     front = nas.load_run(tmp_path / "b").front("params")
-    assert f"the front of reward against parameters: {len(front)}" in shown
+    assert f"the front of reward against params: {len(front)}" in shown
     for reward, key in zip(front.reward, front.key, strict=True):
         assert re.search(rf"{reward:.4f}.*{key}", shown)
     assert search_command.main([*flags, "--out", str(tmp_path / "c"), "--pareto", "flops"]) == 2

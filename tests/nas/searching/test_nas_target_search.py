@@ -63,7 +63,7 @@ def test_tables_show_reward_told_cost_and_whether_the_target_is_met(tmp_path, ca
     assert search_command.main(flags) == 0
     shown = capsys.readouterr().out
     assert "costly: the best 5 under params=500" in shown
-    assert re.search(r"rank.*reward.*told.*met.*parameters", shown)
+    assert re.search(r"rank.*reward.*told.*met.*params", shown)
     first = nas.load_run(tmp_path / "run").ranked()["costly"][0]
     assert re.search(rf"1.*{first.reward:.4f}.*{first.told:.4f}.*(yes|no)", shown)
     analysis = analyse(tmp_path / "run")
