@@ -1,10 +1,10 @@
 """ONNX against torch: the largest difference before suppression, and milliseconds a frame side by side.
 
-    python -m benchmarks.onnx_parity [--data DETECTION] [--video VIDEO] [--backbone NAME] [--width N] [--threads N]
+    python -m benchmarks.onnx_parity [--data DETECTION] [--video VIDEO] [--backbone NAME] [--width N] [--only TASK]
 
-exports every registered space (an architecture drawn with seed 0) and every published architecture, compares
-onnxruntime with torch on images of the data (the built-in ones by default), and times both on the first of them, one
-frame at a time. Weights and batch norm statistics are drawn wide, so that offsets of deformable convolutions and class
+exports every registered space (an architecture drawn with seed 0) and every published architecture, or those of one
+proxy task (``masks``), compares onnxruntime with torch on images of the data (the built-in ones by default), and times
+both on the first of them, one frame at a time (``--threads``). Weights and batch norm statistics are drawn wide, so that offsets of deformable convolutions and class
 scores are not those of a fresh network, which would hide errors.
 """
 
@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--backbone", help="instead of the builders' own")
     parser.add_argument("--width", type=int, help="instead of the builders' own")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch and of onnxruntime")
+    parser.add_argument("--only", help="a proxy task")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     sizes = {name: value for name in ("backbone", "width") if (value := getattr(given, name)) is not None}
@@ -78,6 +79,8 @@ def main() -> None:
     print(f"{'':<34}{'image':>12}{'difference':>12}{'torch':>10}{'onnxruntime':>14}{'ratio':>8}")
     for name, architecture in architectures().items():
         task = architecture.space.proxy_task
+        if given.only not in (None, task):
+            continue
         samples = family_of(architecture.space).function("samples")
         clips, _ = samples(given.video if task == "video" else given.data, SAMPLES)
         exported = prepare(name, architecture, sizes)
