@@ -4,8 +4,8 @@
 
 exports every registered space (an architecture drawn with seed 0) and every published architecture, or those of one
 proxy task (``masks``), compares onnxruntime with torch on images of the data (the built-in ones by default), and times
-both on the first of them, one frame at a time (``--threads``). Weights and batch norm statistics are drawn wide, so that offsets of deformable convolutions and class
-scores are not those of a fresh network, which would hide errors.
+both on the first of them, one frame at a time (``--threads``). Weights and batch norm statistics are drawn wide, so
+that offsets of deformable convolutions and class scores are not those of a fresh network, which would hide errors.
 """
 
 import argparse
