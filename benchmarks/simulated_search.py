@@ -58,7 +58,7 @@ class Rewards:
         self._spread = drawn.std() / self._unit
 
     def of(self, tokens: tuple[int, ...]) -> float:
-        return float((self._landscape.value(tokens) - self._landscape.optimum) / self._unit
+        return float((self._landscape.value(tokens) - self._landscape.optimum) / self._unit)
 
     def halfway(self, reward: float) -> float:
         return reward + NOISE * self._spread * float(self._rng.standard_normal())

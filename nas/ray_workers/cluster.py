@@ -1,5 +1,6 @@
 """The Ray cluster of a search: one of this machine alone, or one that is joined; what it has for each worker."""
 
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -28,10 +29,10 @@ ENVIRONMENT = {
 
 
 def threads_each(workers: int) -> int:
-    """The number of threads of torch in each worker, so that all workers together use every core once."""
-    total = int(ray.cluster_resources().get("CPU", 1))
-    largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])
-    return max(1, min(total // workers, largest))
+    """The number of threads of torch in each worker: the largest with which the machines have room for all of them."""
+    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    fitting = (n for n in range(sum(cores) // workers, 0, -1) if sum(count // n for count in cores) >= workers)
+    return next(fitting, 1)
 
 
 def gpus_each(workers: int, gpus_per_worker: float | None, device: str) -> float:
@@ -39,9 +40,11 @@ def gpus_each(workers: int, gpus_per_worker: float | None, device: str) -> float
     found = ray.cluster_resources()
     gpus = gpus_per_worker
     if gpus is None:
-        gpus = int(min(1.0, found.get("GPU", 0) / workers) * 10_000) / 10_000 if device == "cuda" else 0.0
-        if device == "cuda" and gpus == 0:
+        whole = int(found.get("GPU", 0)) if device == "cuda" else 0
+        if device == "cuda" and whole == 0:
             raise InputError("device 'cuda' is asked for, but the Ray cluster has no GPU")
+        # a worker has its share of one GPU: three on two GPUs are two on the one and one on the other
+        gpus = int(10_000 / math.ceil(workers / whole)) / 10_000 if whole else 0.0
     for name, needed in (("CPU", workers), ("GPU", workers * gpus)):
         if needed > found.get(name, 0):
             has = found.get(name, 0)

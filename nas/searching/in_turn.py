@@ -25,6 +25,11 @@ class InTurn:
         """Whether all loops are."""
         return all(loop.finished for loop in self._loops)
 
+    @property
+    def over(self) -> bool:
+        """See `TrialLoop`."""
+        return all(loop.over for loop in self._loops)
+
     def next_trial(self) -> Trial | None:
         """See `TrialLoop`."""
         for loop in self._loops:
@@ -44,6 +49,10 @@ class InTurn:
         if not goes_on:
             del self._in_flight[id(trial)]
         return goes_on
+
+    def not_begun(self, trial: Trial) -> None:
+        """See `TrialLoop`."""
+        self._ended(trial).not_begun(trial)
 
     def lost(self, trial: Trial) -> None:
         """See `TrialLoop`."""

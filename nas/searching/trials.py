@@ -6,6 +6,7 @@ in the loops that derive from this one:
 | report        | meaning                                                                                |
 | ------------- | -------------------------------------------------------------------------------------- |
 | `record`      | a score along the way, which may stop the trial, or the outcome, which settles it      |
+| `not_begun`   | its process was gone before: evaluated later                                           |
 | `lost`        | its process died: evaluated once more, and after `LIVES` deaths failed, for the moment |
 | `timed_out`   | failed, for the moment                                                                 |
 """
@@ -85,6 +86,11 @@ class TrialLoop(ABC):
     def finished(self) -> bool:
         """Whether all its rows are there, and settled."""
 
+    @property
+    def over(self) -> bool:
+        """Whether no trial will begin any more: time is up, or the loop is finished."""
+        return self._limits.over or self.finished
+
     @abstractmethod
     def next_trial(self) -> Trial | None:
         """The next trial to evaluate; None where there is nothing to start, for the moment or at all."""
@@ -119,6 +125,10 @@ class TrialLoop(ABC):
             return True
         self._end(trial, outcome)
         return False
+
+    def not_begun(self, trial: Any) -> None:
+        """What was to evaluate the trial was gone before it could."""
+        self._again.append(self._evaluated.pop(trial.id))
 
     def lost(self, trial: Any) -> None:
         """The process that evaluated the trial has died."""

@@ -48,12 +48,14 @@ class Worker:
         self._task = task
         return None
 
-    def begin(self, told: dict[str, Any]) -> Interim | Outcome:
-        """Leaves the trial before, which may have been stopped, and gives what the new one yields first."""
+    def begin(self, told: dict[str, Any]) -> None:
+        """Leaves the trial before, which may have been stopped, and is ready for the new one.
+
+        The answer tells the driver that the worker is alive: if it dies from then on, the trial may be why.
+        """
         self._close()
         assert self._task is not None, "take comes first"
         self._items = evaluate(self._task, self._subject(self._task, told), told["seed"])
-        return next(self._items)
 
     def go_on(self) -> Interim | Outcome:
         """What the trial yields next."""
