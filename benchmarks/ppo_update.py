@@ -93,18 +93,23 @@ def loop_update(policy: LoopPolicy, proposals: list[Proposal], rewards: list[flo
         optimiser.step()
 
 
-def batched_seconds(state: dict[str, Any], proposals: list[Proposal], rewards: list[float]) -> tuple[float, LstmPpo]:
-    """Seconds of the tell that fills the batch, and the controller after it."""
-    controller = LstmPpo(
+def controller_of(rollouts: int) -> LstmPpo:
+    """A fresh controller with the settings of the loop."""
+    return LstmPpo(
         block_space(),
         learning_rate=RATE,
-        rollouts=len(proposals),
+        rollouts=rollouts,
         epochs=EPOCHS,
         clip=CLIP,
         entropy_weight=ENTROPY,
         value_weight=VALUE,
         max_grad_norm=MAX_NORM,
     )
+
+
+def batched_seconds(state: dict[str, Any], proposals: list[Proposal], rewards: list[float]) -> tuple[float, LstmPpo]:
+    """Seconds of the tell that fills the batch, and the controller after it."""
+    controller = controller_of(len(proposals))
     controller.load_state_dict(state)
     for proposal, reward in zip(proposals[:-1], rewards[:-1], strict=True):
         controller.tell(proposal, reward)
@@ -115,7 +120,7 @@ def batched_seconds(state: dict[str, Any], proposals: list[Proposal], rewards: l
 
 def compared(rollouts: int, repeats: int) -> dict[str, float]:
     """Seconds of the loop and of the batch, the largest change of a weight, and the largest difference between both."""
-    first = LstmPpo(block_space(), rollouts=rollouts)
+    first = controller_of(rollouts)
     proposals = [first.ask() for _ in range(rollouts)]
     rewards = [-float(sum(proposal.tokens)) for proposal in proposals]
     state = first.state_dict()
