@@ -20,6 +20,7 @@ import torch
 from candidate import photographs
 from controller_learning import block_space
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 from roofline import seconds
 
 import controllers
@@ -28,7 +29,7 @@ import search_spaces
 from experiments import published
 
 matplotlib.use("Agg")
-BASE = {"iterations": 4, "pretrain_iterations": 0, "batch_size": 16, "crop": 128, "width": "32"}
+BASE = {"iterations": 12, "pretrain_iterations": 0, "batch_size": 16, "crop": 128, "width": "32"}
 SWEEPS: dict[str, tuple[int, ...]] = {
     "width": (16, 32, 64, 128),
     "batch_size": (4, 8, 16, 32),
@@ -88,6 +89,8 @@ def plot(frame: pd.DataFrame, path: Path) -> None:
         axis.loglog(part["value"], factor * part["value"] ** power, color="0.5", label=f"exponent {power:.2f}")
         axis.set(xlabel=WORK[str(name)], ylabel="seconds", xticks=part["value"].tolist())
         axis.set_xticks(part["value"].tolist(), [str(value) for value in part["value"]])
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
         axis.legend()
     figure.savefig(path, dpi=120)

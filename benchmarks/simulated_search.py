@@ -129,7 +129,7 @@ def plot(rows: pd.DataFrame, path: Path) -> None:
     axes[0].plot(devices, rows.loc[rows["devices"] == 1, "days"].mean() / devices, "k--", lw=0.8, label="ideal")
     axes[0].set(yscale="log", ylabel="days")
     axes[1].set(ylim=(0, 1.02), ylabel="share of the devices' time inside trials")
-    axes[2].set(ylabel="best FPN (1 below: a uniform draw, 0: the optimum)")
+    axes[2].set_ylabel("best FPN (0: the optimum, -1: the mean of uniform draws)", fontsize=8)
     for axis in axes:
         axis.set(xscale="log", xlabel="devices")
         axis.set_xticks(devices, [str(count) for count in devices], fontsize=7)
