@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from nas.errors import SearchFailed
 from nas.ray_workers.cluster import connected, gpus_each, ray, threads_each  # tells where Ray is missing
@@ -169,8 +169,8 @@ class _Shift:
 
     def _replace(self, seat: _Seat, error: RayError) -> None:
         """A worker is no more, or never came to be."""
-        trial, begun, seat.trial = seat.trial, seat.begun, None
-        if trial is not None and begun:
+        trial, seat.trial = seat.trial, None
+        if trial is not None and (seat.begun or isinstance(error, RayTaskError)):  # it may be the trial's fault
             self._loop.lost(trial)
         else:
             seat.failed_starts += 1

@@ -102,6 +102,13 @@ def test_the_death_of_idle_workers_costs_no_trial_a_life(engine, store, tmp_path
     assert len(evaluations(log)) == 2
 
 
+def test_trials_that_workers_cannot_make_of_what_they_are_told_fail(engine, store):
+    """Their space is not the task's, and registered nowhere."""
+    with engine.pool(WORKERS, None, "cpu") as pool:
+        run(pool, loop_of(store, 1, space=WIDE), toys(MOODY))
+    assert [(row.status, row.reason) for row in store.trials()] == [("failed", "its process died twice")]
+
+
 def test_where_one_worker_can_start_the_search_goes_on_without_the_others(engine, store, tmp_path):
     make_task = partial(Stubborn, WIDE, TaskOptions(overrides={"sleep": 1.0}), str(tmp_path / "first"))
     with engine.pool(2, None, "cpu") as pool:
