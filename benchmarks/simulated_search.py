@@ -8,7 +8,7 @@ device that falls idle gets the loop's next trial, whose length is the published
 trials) times a draw from the trials of ``--run``, each over their mean; half of it passes before its score along the
 way. So with D devices a proposal knows the rewards of all but the D last ones (the staleness of the controller).
 Rewards are those of a landscape whose optimum is known, drawn anew for every seed, in parts of what uniform draws fall
-short of it: 1 is their mean, 0 the optimum. Scores along the way are noisy: by half of the spread of uniform draws.
+short of it: -1 is their mean, 0 the optimum. Scores along the way are noisy: by half of the spread of uniform draws.
 
 Writes ``simulated.csv``, a row a controller, number of devices and seed, as they come (what is there is not simulated
 again), and ``simulated.png``.

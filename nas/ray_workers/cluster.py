@@ -17,8 +17,8 @@ except ImportError as error:
 
 __all__ = ["connected", "gpus_each", "ray", "threads_each"]
 
-# Read by Ray as it starts: no telemetry, no notices, no change of directory,
-# and workers of the priority that the command has, where Ray's own would wait for everything else on the machine.
+# Read by Ray as it starts: no telemetry, no notices, no change of directory, and workers of the priority that the
+# command has, where Ray's own would wait for everything else on the machine.
 ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",

@@ -50,7 +50,8 @@ class StoreFile:
         with full_disk_raised(self.path):
             if create:
                 self._db.execute(f"PRAGMA page_size = {PAGE}")
-            self._db.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL // PAGE}")
+            (page,) = self._db.execute("PRAGMA page_size").fetchone()  # an older store's is larger
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL // page}")
             slower = choose_journal(self._db, self.path)
         if slower and not create:
             warnings.warn(slower, stacklevel=3)

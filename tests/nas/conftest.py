@@ -1,3 +1,6 @@
+import os
+import sys
+
 import pytest
 import trees
 from places import Place
@@ -36,3 +39,14 @@ def store(tmp_path):
 def run(tmp_path):
     """A finished run of the toy space."""
     return nas.search(**TOYS, trials=20, out=tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def engine(request):
+    """The engine of Ray workers with a cluster of its own, which serves a module's tests; ``WORKERS`` is theirs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this folder's fakes
+        from nas.searching.engines import ray_pool
+
+        with ray_pool.connected(request.module.WORKERS, None):
+            yield ray_pool

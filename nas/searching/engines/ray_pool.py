@@ -120,13 +120,16 @@ class _Shift:
     def work(self) -> None:
         """Ends when the loop has nothing to evaluate and nothing is in flight."""
         for seat in self._pool.seats:
-            self._ask(seat, seat.worker.take.remote(*self._task))
+            self._start(seat)
         while not self._nothing_left():
             answered, _ = ray.wait(list(self._asked), timeout=LOOK)
             for reference in answered:
                 self._hear(self._asked.pop(reference), reference)
             self._tick()
             self._end_overdue()
+
+    def _start(self, seat: _Seat) -> None:
+        self._ask(seat, seat.worker.take.remote(*self._task))
 
     def _ask(self, seat: _Seat, reference: Any) -> None:
         self._asked[reference] = seat
@@ -169,7 +172,7 @@ class _Shift:
 
     def _replace(self, seat: _Seat, error: RayError) -> None:
         """A worker is no more, or never came to be."""
-        trial, seat.trial = seat.trial, None
+        trial = seat.trial
         if trial is not None and (seat.begun or isinstance(error, RayTaskError)):  # it may be the trial's fault
             self._loop.lost(trial)
         else:
@@ -188,7 +191,7 @@ class _Shift:
     def _hire(self, seat: _Seat) -> None:
         ray.kill(seat.worker)
         seat.worker, seat.trial = self._pool.hired(), None
-        self._ask(seat, seat.worker.take.remote(*self._task))
+        self._start(seat)
 
     def _tick(self) -> None:
         """The clock of time limits, which stands still while this process does something else, or is paused."""

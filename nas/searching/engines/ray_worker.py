@@ -55,7 +55,7 @@ class Worker:
         """
         self._close()
         assert self._task is not None, "take comes first"
-        self._items = evaluate(self._task, self._subject(self._task, told), told["seed"])
+        self._items = evaluate(self._task, _subject(self._task, told), told["seed"])
 
     def go_on(self) -> Interim | Outcome:
         """What the trial yields next."""
@@ -74,13 +74,14 @@ class Worker:
             self._items.close()
         self._items = None
 
-    def _subject(self, task: ProxyTask, told: dict[str, Any]) -> Architecture | str:
-        """Of which `told_of` told; the task's own spaces need not be registered."""
-        if "reference" in told:
-            return str(told["reference"])
-        name, own = told["space"], task.space
-        space: SearchSpace = {space.name: space for space in (*own.stages, own)}.get(name) or SPACES.get(name)
-        return space.architecture(told["tokens"])
+
+def _subject(task: ProxyTask, told: dict[str, Any]) -> Architecture | str:
+    """Of which `told_of` told; the task's own spaces need not be registered."""
+    if "reference" in told:
+        return str(told["reference"])
+    name, own = told["space"], task.space
+    space: SearchSpace = {space.name: space for space in (*own.stages, own)}.get(name) or SPACES.get(name)
+    return space.architecture(told["tokens"])
 
 
 def _refuse_other_scores(mine: dict[str, str], drivers: dict[str, str]) -> None:

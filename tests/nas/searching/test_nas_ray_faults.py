@@ -1,7 +1,6 @@
 """The pool of Ray workers when workers die, hang or cannot start at awkward moments, and when the driver is held up."""
 
 import os
-import sys
 import threading
 import time
 from functools import partial
@@ -16,16 +15,6 @@ from proxy_tasks import TaskOptions
 from search_spaces import InputError
 
 WORKERS = 3
-
-
-@pytest.fixture(scope="module")
-def engine():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this folder's fakes
-        from nas.searching.engines import ray_pool
-
-        with ray_pool.connected(WORKERS, None):
-            yield ray_pool
 
 
 class Stubborn(ToyTask):

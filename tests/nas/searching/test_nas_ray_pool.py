@@ -29,16 +29,6 @@ WORKERS = 2
 TOYS = {"space": "fake_tasks:TOY", "controller": "fake_tasks:ToyController", "device": "cpu", "confirm": "0"}
 
 
-@pytest.fixture(scope="module")
-def engine():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this folder's fakes
-        from nas.searching.engines import ray_pool
-
-        with ray_pool.connected(WORKERS, None):
-            yield ray_pool
-
-
 class Each(ToyController):
     """Proposes every option of a space of one choice in turn."""
 
