@@ -52,12 +52,12 @@ def packed(parts: Mapping[str, Any]) -> dict[str, bytes | None]:
     """The parts of a controller's state as ``torch.save`` writes them; None stays None."""
     import torch
 
-    blobs: dict[str, bytes | None] = {}
-    for name, state in parts.items():
+    def blob(state: Any) -> bytes:
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        blobs[name] = None if state is None else buffer.getvalue()
-    return blobs
+        return buffer.getvalue()
+
+    return {name: None if state is None else blob(state) for name, state in parts.items()}
 
 
 def unpacked(blob: bytes) -> Any:

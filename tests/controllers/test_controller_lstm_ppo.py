@@ -82,7 +82,7 @@ def slow_loss(policy: TokenPolicy, batch: Batch, clip: float, entropy_weight: fl
 
 def random_batch(policy: TokenPolicy, size: int = 8) -> Batch:
     generator = torch.Generator().manual_seed(1)
-    tokens = torch.tensor([policy.sample(generator)[0] for _ in range(size)])
+    tokens = torch.from_numpy(policy.sample(generator, [1.0] * size)[0])
     draw = torch.randn(3, size, tokens.shape[1], generator=generator, dtype=torch.float64)
     log_probs = policy(tokens)[0].log_prob(tokens).detach() + 0.4 * draw[0]  # ratios on both sides of the clip
     return Batch(tokens, log_probs, draw[1], draw[2, :, :1], torch.rand(draw[0].shape, generator=generator).double())
@@ -110,7 +110,7 @@ def test_teacher_forced_equals_sampled():
 def test_sampling_follows_the_probabilities():
     policy, generator = random_policy(), torch.Generator().manual_seed(0)
     policy.float()
-    draws = [policy.sample(generator)[0][:2] for _ in range(1000)]
+    draws = [tuple(draw[:2]) for draw in policy.sample(generator, [1.0] * 1000)[0]]
     first, _ = slow_episode(policy, [0] * 5)
     observed, expected = [], []
     for token in range(3):
