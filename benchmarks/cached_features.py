@@ -19,6 +19,7 @@ from experiments import published
 from proxy_tasks.fcos.preparing import Prepared
 from proxy_tasks.fcos.task import FCOSTask
 from proxy_tasks.images import detector_input, padded
+from proxy_tasks.rows import Numbers
 from search_spaces.parts.complexity import count
 
 
@@ -28,9 +29,9 @@ class Uncached:
     def __init__(self, prepared: Prepared):
         self._body, self._crops, self.rows = prepared.body, prepared.crops, prepared.cache.rows
 
-    def features(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+    def features(self, indices: Numbers) -> dict[str, torch.Tensor]:
         with torch.inference_mode():
-            maps = self._body(detector_input(self._crops.images(indices)))
+            maps = self._body(detector_input(self._crops.images(np.asarray(indices))))
         return {
             name: value.clone() for name, value in maps.items()
         }  # out of inference mode: the decoder is trained on it

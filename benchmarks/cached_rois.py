@@ -26,6 +26,7 @@ from proxy_tasks.masks.cascade import MASK_SIZE
 from proxy_tasks.masks.costs import complexity
 from proxy_tasks.masks.frozen import PROPOSALS
 from proxy_tasks.masks.task import MaskTask
+from proxy_tasks.rows import Numbers
 from proxy_tasks.training import in_parts, minibatches
 from search_spaces.parts.complexity import count
 
@@ -55,11 +56,11 @@ class Uncached:
             self._batch = indices.tobytes(), {key: value[chosen].clone() for key, value in found.items()}
         return self._batch[1][name]
 
-    def rows(self, name: str, indices: np.ndarray) -> Tensor:
-        return self._of(name, indices)
+    def rows(self, name: str, indices: Numbers) -> Tensor:
+        return self._of(name, np.asarray(indices))
 
-    def maps(self, names: Iterator[str], indices: np.ndarray) -> dict[str, Tensor]:
-        return {name: self._of(name, indices).permute(0, 3, 1, 2).float() for name in names}
+    def maps(self, names: Iterator[str], indices: Numbers) -> dict[str, Tensor]:
+        return {name: self._of(name, np.asarray(indices)).permute(0, 3, 1, 2).float() for name in names}
 
 
 class Learning(nn.Module):

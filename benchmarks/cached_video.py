@@ -20,6 +20,7 @@ import search_spaces
 from nas.settings import read_pair
 from proxy_tasks import TaskOptions
 from proxy_tasks.images import normalise
+from proxy_tasks.rows import Numbers
 from proxy_tasks.video.preparing import Side
 from proxy_tasks.video.task import VideoTask
 from proxy_tasks.video.training import score, train_cell
@@ -29,11 +30,11 @@ class Uncached:
     """`StaticOutputs` with a network that runs anew for every batch; the decoder only where ``dec`` is asked for."""
 
     def __init__(self, task: VideoTask, side: Side):
-        self._static, self._frames, self._device = task.prepared.static.network, side.frames, task.device
+        self._static, self._frames, self.device = task.prepared.static.network, side.frames, task.device
         self.labels = side.outputs.labels
 
-    def maps(self, names: tuple[str, ...], indices: np.ndarray) -> dict[str, torch.Tensor]:
-        images = self._frames.images(indices).to(self._device)
+    def maps(self, names: tuple[str, ...], indices: Numbers) -> dict[str, torch.Tensor]:
+        images = self._frames.images(np.asarray(indices)).to(self.device)
         with torch.no_grad():
             features: dict[str, Any] = self._static.body(normalise(images))
             if "dec" in names:

@@ -33,6 +33,7 @@ from proxy_tasks.fcos.targets import DenseTargets, assign, pad_boxes
 from proxy_tasks.fcos.task import FCOSTask
 from proxy_tasks.features import CachedFeatures
 from proxy_tasks.images import detector_input
+from proxy_tasks.rows import Numbers
 from proxy_tasks.training import Schedule, train_averaged
 from search_spaces.parts import deform_conv
 
@@ -61,15 +62,16 @@ class PlainInputs:
             return pixels.flip(-1), {**target, "boxes": mirrored_boxes(target["boxes"], crop)}
         return pixels, target
 
-    def features(self, indices: np.ndarray) -> dict[str, Tensor]:
+    def features(self, indices: Numbers) -> dict[str, Tensor]:
         """The backbone's maps."""
-        images = torch.stack([image for image, _ in self._crops(indices)])
+        images = torch.stack([image for image, _ in self._crops(np.asarray(indices))])
         with torch.no_grad():
             maps = self._body(detector_input(images).contiguous())
         return {name: value.contiguous() for name, value in maps.items()}
 
-    def rows(self, name: str, indices: np.ndarray) -> Tensor:
+    def rows(self, name: str, numbers: Numbers) -> Tensor:
         """The dense targets, one image after the other."""
+        indices = np.asarray(numbers)
         if self._targets[0] != indices.tobytes():
             found = [assign(*pad_boxes([target]), self._task.locations) for _, target in self._crops(indices)]
             self._targets = indices.tobytes(), found

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from proxy_tasks.cache import cache_key
 from proxy_tasks.crops import CropRows
 from proxy_tasks.images import detector_input
-from proxy_tasks.rows import BUILD_BATCH, CachedRows, Site, batched, on_device, stored
+from proxy_tasks.rows import BUILD_BATCH, CachedRows, Numbers, Site, batched, on_device, stored
 
 __all__ = ["CachedFeatures", "FeatureCache", "FrozenNetwork", "Joined"]
 
@@ -54,11 +54,11 @@ class CachedFeatures(Protocol):
     def __getitem__(self, name: str) -> np.ndarray:
         """The whole array ``name``, memory-mapped and read-only."""
 
-    def rows(self, name: str, indices: np.ndarray) -> Tensor:
+    def rows(self, name: str, indices: Numbers) -> Tensor:
         """These rows of the array ``name`` on the device, of its dtype."""
 
-    def features(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """The maps of these crops by name, (B, C, H, W) float32, channels last."""
+    def features(self, indices: Numbers) -> dict[str, Tensor]:
+        """The maps of these crops by name, (B, C, H, W), as `CachedRows.maps` gives them."""
 
     def release(self) -> None:
         """Frees what lies on the device; `rows` takes it back there."""
@@ -101,8 +101,8 @@ class FeatureCache(CachedRows):
         key = cache_key(crops=crops.key, maps=network.maps, dtype="float16", **network.key_parts, **beside_parts)
         super().__init__(site, "features", key, compute)
 
-    def features(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """The maps of these crops by name, (B, C, H, W) float32, channels last."""
+    def features(self, indices: Numbers) -> dict[str, Tensor]:
+        """The maps of these crops by name, (B, C, H, W), as `CachedRows.maps` gives them."""
         return self.maps(self.names, indices)
 
 
@@ -116,14 +116,14 @@ class Joined:
     def __getitem__(self, name: str) -> np.ndarray:
         return self._of(name)[name]
 
-    def rows(self, name: str, indices: np.ndarray) -> Tensor:
+    def rows(self, name: str, indices: Numbers) -> Tensor:
         """See `CachedFeatures`."""
         return self._of(name).rows(name, indices)
 
     def _of(self, name: str) -> CachedFeatures:
         return self._second if name in self._second.names else self._first
 
-    def features(self, indices: np.ndarray) -> dict[str, Tensor]:
+    def features(self, indices: Numbers) -> dict[str, Tensor]:
         """See `CachedFeatures`."""
         return self._first.features(indices) | self._second.features(indices)
 

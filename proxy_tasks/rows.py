@@ -16,13 +16,27 @@ from torch import Tensor, nn
 
 from proxy_tasks.arrays import ArrayWriter
 from proxy_tasks.cache import open_cache
+from proxy_tasks.precision import dtype_on
 from proxy_tasks.task import Counted, Diverged, Progress
 
-__all__ = ["BUILD_BATCH", "CachedRows", "Place", "Site", "batched", "on_device", "place", "place_by", "stored"]
+__all__ = [
+    "BUILD_BATCH",
+    "CachedRows",
+    "Numbers",
+    "Place",
+    "Site",
+    "batched",
+    "on_device",
+    "place",
+    "place_by",
+    "stored",
+]
 
 BUILD_BATCH = 16  # images at a time while building; bounds the memory, does not change what is stored
 LARGEST = torch.finfo(torch.float16).max
 Batches = Iterable[Mapping[str, Tensor]]
+Numbers = np.ndarray | Tensor
+"""Row numbers, int64 (B,); those on the rows' device are had without waiting for it."""
 Place = Callable[[Path, torch.device], Tensor]
 """Gives the whole array of a ``.npy`` file as a tensor on a device."""
 
@@ -81,7 +95,7 @@ class CachedRows:
 
     def __init__(self, site: Site, kind: str, key: str, compute: Callable[[], Batches]):
         self.key = key
-        self._device = site.device
+        self.device = site.device
         self._cache = open_cache(site.root, kind, key, lambda directory: _write(directory, compute()))
         self._placed: dict[str, Tensor] = {}
 
@@ -89,20 +103,21 @@ class CachedRows:
         """The whole array ``name``, memory-mapped and read-only."""
         return self._cache[name]
 
-    def rows(self, name: str, indices: np.ndarray) -> Tensor:
+    def rows(self, name: str, indices: Numbers) -> Tensor:
         """These rows of the array ``name`` on the device, of its dtype."""
         if name not in self._placed:
-            self._placed[name] = _place(self._cache.file(name), self._device)
-        return self._placed[name].index_select(0, torch.from_numpy(indices).to(self._device))
+            self._placed[name] = _place(self._cache.file(name), self.device)
+        return self._placed[name].index_select(0, torch.as_tensor(indices).to(self.device))
 
-    def maps(self, names: Iterable[str], indices: np.ndarray) -> dict[str, Tensor]:
-        """These rows of feature maps by name, (B, C, H, W) float32, channels last."""
-        return {name: self.rows(name, indices).permute(0, 3, 1, 2).float() for name in names}
+    def maps(self, names: Iterable[str], indices: Numbers) -> dict[str, Tensor]:
+        """These rows of feature maps by name, (B, C, H, W) float32, or as `dtype_on` has it, channels last."""
+        dtype = dtype_on(self.device)
+        return {name: self.rows(name, indices).permute(0, 3, 1, 2).to(dtype) for name in names}
 
     def release(self) -> None:
         """Frees what lies on the device; `rows` takes it back there."""
         self._placed.clear()
-        free(self._device)
+        free(self.device)
 
 
 def free(device: torch.device) -> None:

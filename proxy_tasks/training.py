@@ -9,8 +9,8 @@ from typing import Protocol, Self, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from proxy_tasks.stepping import PolyakAverage, TrainingStep, losses_of_steps, on_device_of
 from proxy_tasks.task import Counted, Diverged, Interim, Score, TaskOptions
 
 __all__ = [
@@ -32,12 +32,12 @@ WEIGHT_DECAY = 1e-4  # of FCOS's recipe
 GRADIENT_NORM = 10.0  # clips the first steps from scratch, which otherwise now and then diverge
 
 
-def minibatches(indices: np.ndarray, size: int, count: int, seed: int) -> Iterator[np.ndarray]:
-    """``count`` batches of ``size`` indices: one shuffled pass over them after the other, cut into batches."""
+def minibatches(indices: np.ndarray, size: int, count: int, seed: int) -> np.ndarray:
+    """``count`` batches of ``size`` indices, one a row: shuffled passes over them, cut into batches."""
     rng, size = np.random.default_rng(seed), min(size, len(indices))
     passes = -(-count * size // len(indices))
-    order = np.concatenate([rng.permutation(indices) for _ in range(passes)])
-    yield from order[: count * size].reshape(count, size)
+    order = np.concatenate([indices[:0], *(rng.permutation(indices) for _ in range(passes))])
+    return order[: count * size].reshape(count, size)
 
 
 def in_parts(indices: np.ndarray, size: int) -> list[np.ndarray]:
@@ -81,8 +81,8 @@ class Schedule:
     learning_rate: float
     seed: int
 
-    def batches(self, indices: np.ndarray) -> Iterator[np.ndarray]:
-        """The batch of every step."""
+    def batches(self, indices: np.ndarray) -> np.ndarray:
+        """The batch of every step, one a row."""
         return minibatches(indices, self.batch_size, self.steps, self.seed)
 
 
@@ -130,19 +130,18 @@ def train_averaged(
     indices: np.ndarray,
     schedule: Schedule,
     decay: float,
-    loss_of: Callable[[np.ndarray], Tensor],
+    loss_of: Callable[[Tensor], Tensor],
 ) -> Iterator[tuple[int, nn.Module]]:
     """Trains with Adam; yields the Polyak average, in evaluation mode, halfway and at the end (thesis 7.4.1).
 
-    The average runs over weights and batch-norm statistics alike and lives beside the trained weights, so evaluating it
-    does not disturb training.
+    The average runs over weights and batch-norm statistics alike.
 
     Args:
-        model: trained in place.
+        model: trained in place, on its device.
         indices: the indices of the samples that are learned.
         schedule: its rate is constant.
         decay: the decay of the average at every step, at least 0 and below 1.
-        loss_of: the loss of a batch of indices, by ``model``.
+        loss_of: the loss of a batch of indices, int64 on the device, by ``model``; see `losses_of_steps`.
 
     Yields:
         The number of steps done, and the average as it stands then; it goes on to change when the training goes on.
@@ -151,20 +150,14 @@ def train_averaged(
         Diverged: the loss is not finite.
     """
     model.train()
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
-    averaged: nn.Module = average.module.eval()
-    optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, foreach=True)
+    average = PolyakAverage(model, decay)
+    step = TrainingStep(model, schedule.learning_rate, loss_of, average)
     losses: list[Tensor] = []
-    for batch in schedule.batches(indices):
-        loss = loss_of(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        average.update_parameters(model)
-        losses.append(loss.detach())  # looked at twice, so that no step waits for its value
+    for loss in losses_of_steps(step, on_device_of(model, schedule.batches(indices))):
+        losses.append(loss)  # looked at twice, so that no step waits for its value
         if (done := len(losses)) in (schedule.steps // 2, schedule.steps):
             check_losses(losses, schedule.steps)
-            yield done, averaged
+            yield done, average.module
 
 
 def scores_along(

@@ -10,7 +10,7 @@ from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops
 from proxy_tasks.fcos.targets import DenseTargets, Locations, assign, pad_boxes
 from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork
-from proxy_tasks.rows import Site
+from proxy_tasks.rows import Numbers, Site
 
 __all__ = ["Prepared", "Targets", "backbone_features", "targets_of"]
 
@@ -68,7 +68,7 @@ class Targets:
         return {name: getattr(dense, name).to(dtype) for name, dtype in DTYPES.items()}
 
 
-def targets_of(cache: CachedFeatures, indices: np.ndarray) -> DenseTargets:
+def targets_of(cache: CachedFeatures, indices: Numbers) -> DenseTargets:
     """The dense targets of some crops, as `Targets` left them in the cache."""
     labels, distances, centerness = (cache.rows(name, indices) for name in DTYPES)
     return DenseTargets(labels.long(), distances, centerness)

@@ -23,7 +23,8 @@ from proxy_tasks.fcos.settings import fcos_settings
 from proxy_tasks.fcos.targets import Locations
 from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork, Joined
 from proxy_tasks.images import padded
-from proxy_tasks.rows import Site
+from proxy_tasks.precision import reduced
+from proxy_tasks.rows import Numbers, Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.training import Schedule, in_parts, mean_loss, scores_along, train_averaged
 from search_spaces import Architecture, InputError, SearchSpace
@@ -206,7 +207,9 @@ class FCOSTask(ProxyTask):
         """COCO AP on some crops, of a model that maps the cache's features to head outputs; see `detections`."""
         found: list[dict[str, Tensor]] = []
         for part in in_parts(indices, self.settings.batch_size):
-            found += detections(model(cache.features(part)), self.settings.crop, threshold)
+            with reduced(self.device):
+                outputs = model(cache.features(part))
+            found += detections(outputs, self.settings.crop, threshold)
         return coco_ap(found, [crops.target(int(i)) for i in indices], len(crops.classes))
 
     def held_out(self, progress: Progress) -> tuple[Crops, CachedFeatures]:
@@ -239,11 +242,15 @@ class FCOSTask(ProxyTask):
         schedule = Schedule(settings.batch_size, settings.iterations, settings.learning_rate, seed)
         return train_averaged(model, meta_train, schedule, settings.polyak_decay, lambda batch: sums(batch).total())
 
-    def _loss_sums(self, model: nn.Module, cache: CachedFeatures) -> Callable[[np.ndarray], FCOSLossSums]:
+    def _loss_sums(self, model: nn.Module, cache: CachedFeatures) -> Callable[[Numbers], FCOSLossSums]:
         """The summed losses of a batch of crops."""
-        return lambda batch: fcos_loss_sums(
-            model(cache.features(batch)), targets_of(cache, batch), self.locations.sizes, self.settings.regression
-        )
+
+        def sums(batch: Numbers) -> FCOSLossSums:
+            with reduced(self.device):
+                outputs = model(cache.features(batch))
+            return fcos_loss_sums(outputs, targets_of(cache, batch), self.locations.sizes, self.settings.regression)
+
+        return sums
 
     def _cache_of(self, architecture: Architecture) -> CachedFeatures:
         """The task's own, with C2 where this architecture takes it, though the searched space does not."""

@@ -19,7 +19,7 @@ from proxy_tasks.masks.cascade import IOU_THRESHOLDS, MASK_SIZE, SEMANTIC, Maps
 from proxy_tasks.masks.network import AREA_LEVELS, ROI_LEVELS, MaskNetwork
 from proxy_tasks.masks.rois import RoIPool
 from proxy_tasks.masks.truth import Truth, assign
-from proxy_tasks.rows import CachedRows, Site, batched, on_device, stored
+from proxy_tasks.rows import CachedRows, Numbers, Site, batched, on_device, stored
 from search_spaces.masks.choices import ROI_LEVELS as RULES
 
 __all__ = ["DetectedRoIs", "LearnedRoIs", "Reader", "branch_inputs", "learned"]
@@ -166,10 +166,8 @@ def _detected(reader: Reader, indices: np.ndarray) -> dict[str, Tensor]:
     return {"crops": torch.from_numpy(np.repeat(indices, counts)), **values, **reader.pooled(maps, boxes, sizes)}
 
 
-def branch_inputs(
-    cache: CachedRows, rule: str, semantic: bool, indices: np.ndarray, stage: str = ""
-) -> dict[str, Tensor]:
-    """What a mask branch takes of some rows: ``pyramid`` and, where it is asked for, ``semantic``, float32.
+def branch_inputs(cache: CachedRows, rule: str, semantic: bool, indices: Numbers, stage: str = "") -> dict[str, Tensor]:
+    """What a mask branch takes of some rows: ``pyramid`` and, where asked for, ``semantic``; see `CachedRows.maps`.
 
     Args:
         cache: of either kind.

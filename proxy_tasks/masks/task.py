@@ -21,7 +21,8 @@ from proxy_tasks.masks.frozen import frozen_network, identity, mask_network
 from proxy_tasks.masks.loss import MaskLossSums, mask_loss_sum
 from proxy_tasks.masks.network import MaskNetwork
 from proxy_tasks.masks.settings import mask_settings
-from proxy_tasks.rows import Site
+from proxy_tasks.precision import reduced
+from proxy_tasks.rows import Numbers, Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.training import Schedule, in_parts, mean_loss, scores_along, train_averaged
 from search_spaces import Architecture, InputError, SearchSpace
@@ -195,8 +196,12 @@ class MaskTask(ProxyTask):
             torch.manual_seed(seed)
             return self._branch(architecture)
 
-    def loss_sums(self, branch: MaskBranch, rows: np.ndarray) -> MaskLossSums:
+    def loss_sums(self, branch: MaskBranch, rows: Numbers) -> MaskLossSums:
         """The summed losses of a branch on some rows of the cached RoIs."""
+        with reduced(self.device):
+            return self._loss_sums(branch, rows)
+
+    def _loss_sums(self, branch: MaskBranch, rows: Numbers) -> MaskLossSums:
         learned, sums = self.prepared.learned, []
         for t in range(learned.stages):
             suffix = f"_{t + 1}"
@@ -217,8 +222,9 @@ class MaskTask(ProxyTask):
         detected, last = prepared.detected, len(branch.stages) - 1
         masks = [torch.zeros(0, 1, 2 * MASK_SIZE, 2 * MASK_SIZE)]
         for part in in_parts(np.arange(len(detected["crops"])), self.settings.batch_size):
-            rois = branch_inputs(detected, branch.levels, branch.uses_semantic, part)
-            probabilities = branch.masks(last, rois["pyramid"], rois.get("semantic")).sigmoid()
+            with reduced(self.device):
+                rois = branch_inputs(detected, branch.levels, branch.uses_semantic, part)
+                probabilities = branch.masks(last, rois["pyramid"], rois.get("semantic")).float().sigmoid()
             labels = detected.rows("labels", part)
             masks.append(probabilities[torch.arange(len(part), device=labels.device), labels][:, None].cpu())
         every, found = torch.cat(masks), []

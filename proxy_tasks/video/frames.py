@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from proxy_tasks.cache import cache_key
 from proxy_tasks.data.video.base import VOID, VideoDataset
 from proxy_tasks.images import PADDING, normalise
-from proxy_tasks.rows import BUILD_BATCH, CachedRows, Site, batched, stored
+from proxy_tasks.rows import BUILD_BATCH, CachedRows, Numbers, Site, batched, stored
 from proxy_tasks.video.network import StaticSegmenter
 
 __all__ = ["Frames", "StaticOutputs", "shrunk"]
@@ -115,6 +115,6 @@ class StaticOutputs(CachedRows):
         key = cache_key(frames=frames.key, network=network_hash, maps=MAPS, dtype="float16")
         super().__init__(site, "video", key, compute)
 
-    def labels(self, indices: np.ndarray) -> Tensor:
+    def labels(self, indices: Numbers) -> Tensor:
         """The labels of these frames at the size of ``dec``, (B, h, w) int64."""
         return self.rows("small_labels", indices).long()

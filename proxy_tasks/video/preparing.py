@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from proxy_tasks.data.video.base import VOID
+from proxy_tasks.rows import Numbers
 from proxy_tasks.video.frames import Frames, StaticOutputs
 from proxy_tasks.video.static_network import StaticNetwork
 
@@ -32,30 +33,29 @@ class Side:
         """Whether no pixel of a frame after the first has a class, at the size of ``dec``."""
         return bool((self.outputs["small_labels"][self.sequences[:, 1:].reshape(-1)] == VOID).all())
 
-    def unrolled(self, cell: nn.Module, classifier: nn.Module, rows: np.ndarray) -> Iterator[Tensor]:
+    def unrolled(self, cell: nn.Module, classifier: nn.Module, sequences: Numbers) -> Iterator[Tensor]:
         """Class scores (B, C, h, w) of every frame after the first, the cell's output being the next frame's ``dec``.
 
         Args:
             cell: see `search_spaces.video.cell.DynamicCell`.
             classifier: the static network's.
-            rows: int64 (B,), which of the sequences.
+            sequences: int64 (B, T), the numbers of their frames.
         """
-        sequences = self.sequences[rows]
         state = self.outputs.maps(("C5", "dec"), sequences[:, 0])
         for t in range(1, sequences.shape[1]):
             current = self.outputs.maps(("C3", "C4", "C5"), sequences[:, t])
             state = {"C5": current["C5"], "dec": cell(current, state)}
             yield classifier(state["dec"])
 
-    def per_frame(self, classifier: nn.Module, rows: np.ndarray) -> Iterator[Tensor]:
+    def per_frame(self, classifier: nn.Module, sequences: Numbers) -> Iterator[Tensor]:
         """As `unrolled`, but by the static network on every frame: the baseline of every cell."""
-        for frames in self.sequences[rows].T[1:]:
+        for frames in sequences.T[1:]:
             yield classifier(self.outputs.maps(("dec",), frames)["dec"])
 
-    def held(self, classifier: nn.Module, rows: np.ndarray) -> Iterator[Tensor]:
+    def held(self, classifier: nn.Module, sequences: Numbers) -> Iterator[Tensor]:
         """As `per_frame`, but what the static network says of a sequence's first frame is kept for all that follow."""
-        first = classifier(self.outputs.maps(("dec",), self.sequences[rows][:, 0])["dec"])
-        for _ in range(1, self.sequences.shape[1]):
+        first = classifier(self.outputs.maps(("dec",), sequences[:, 0])["dec"])
+        for _ in range(1, sequences.shape[1]):
             yield first
 
 

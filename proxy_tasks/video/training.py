@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from proxy_tasks.precision import reduced
+from proxy_tasks.rows import Numbers
+from proxy_tasks.stepping import TrainingStep, losses_of_steps, on_device_of
 from proxy_tasks.task import Diverged
 from proxy_tasks.training import check_losses, minibatches
 from proxy_tasks.video.loss import cross_entropy_sums
@@ -38,19 +41,20 @@ def train_cell(
     Raises:
         Diverged: a loss is not finite; they are looked at halfway and at the end.
     """
-    optimizer = torch.optim.Adam(cell.parameters(), lr=settings.learning_rate, foreach=True)
     numbers = np.arange(len(side.sequences))
     size = min(settings.batch_size, len(numbers))
     steps = -(-settings.epochs * len(numbers) // size)
-    losses = []
-    for step, rows in enumerate(minibatches(numbers, size, steps, seed), start=1):
+    batches = on_device_of(cell, side.sequences[minibatches(numbers, size, steps, seed)])
+
+    def loss_of(sequences: Tensor) -> Tensor:
         cell.train()
-        loss = _loss(_loss_sums(side.unrolled(cell, classifier, rows), side, rows))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-        if step in (steps // 2, steps):
+        with reduced(sequences.device):
+            return _loss(_loss_sums(side.unrolled(cell, classifier, sequences), side, sequences))
+
+    losses = []
+    for loss in losses_of_steps(TrainingStep(cell, settings.learning_rate, loss_of), batches):
+        losses.append(loss)
+        if (step := len(losses)) in (steps // 2, steps):
             check_losses(losses, steps)
         yield step, steps
 
@@ -62,7 +66,7 @@ def score(
     """``score``, the geometric mean of the next three, ``miou``, ``fwiou``, ``macc`` and ``loss`` of all sequences.
 
     Args:
-        outputs: gives the class scores of some sequences, as `Side.unrolled` and `Side.per_frame` do.
+        outputs: gives the class scores of some sequences by their frames, as `Side.unrolled` and `Side.per_frame` do.
         side: the sequences to score on.
         classes: the number of classes.
         batch_size: the number of sequences at a time, which does not change the result.
@@ -73,9 +77,11 @@ def score(
     matrix, sums = torch.zeros(classes, classes, dtype=torch.int64), torch.zeros(side.sequences.shape[1] - 1, 2)
     numbers = np.arange(len(side.sequences))
     for rows in np.array_split(numbers, -(-len(numbers) // batch_size)):
-        scores = list(outputs(rows))
-        sums += _loss_sums(scores, side, rows).cpu()
-        for logits, frames in zip(scores, side.sequences[rows].T[1:], strict=True):
+        sequences = side.sequences[rows]
+        with reduced(side.outputs.device):
+            scores = [logits.float() for logits in outputs(sequences)]
+        sums += _loss_sums(scores, side, sequences).cpu()
+        for logits, frames in zip(scores, sequences.T[1:], strict=True):
             labels = side.frames.labels(frames).to(logits.device)
             height, width = labels.shape[-2:]
             matrix += confusion(upsample(logits, (height, width)).argmax(dim=1), labels, classes).cpu()
@@ -86,9 +92,9 @@ def score(
     return {name: getattr(result, name) for name in ("score", "miou", "fwiou", "macc")} | {"loss": loss}
 
 
-def _loss_sums(outputs: Iterable[Tensor], side: Side, rows: np.ndarray) -> Tensor:
+def _loss_sums(outputs: Iterable[Tensor], side: Side, sequences: Numbers) -> Tensor:
     """For each frame after the first, the summed cross-entropy and the pixels that are not void: (T - 1, 2)."""
-    pairs = zip(outputs, side.sequences[rows].T[1:], strict=True)
+    pairs = zip(outputs, sequences.T[1:], strict=True)
     return torch.stack([cross_entropy_sums(logits, side.outputs.labels(frames)) for logits, frames in pairs])
 
 

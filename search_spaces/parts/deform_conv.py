@@ -133,7 +133,8 @@ class DeformConv3x3(nn.Module):
         pairs = predicted.shape[1] * 2 // 3
         offset, mask = predicted[:, :pairs], predicted[:, pairs:].sigmoid()
         if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
-            return deform_conv2d(x, offset, self.weight, self.bias, mask)
+            with torch.autocast("cpu", enabled=False):  # no kernel of it takes bfloat16
+                return deform_conv2d(x.float(), offset.float(), self.weight, self.bias, mask.float())
         return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
 
     def macs(self, x: Tensor, output: Tensor) -> int:

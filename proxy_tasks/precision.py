@@ -1,0 +1,28 @@
+"""The numbers that a trial computes with: bfloat16 where a GPU has products of it, float32 everywhere else."""
+
+import contextlib
+
+import torch
+
+__all__ = ["dtype_on", "reduced"]
+
+
+def reduced(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Within it, convolutions and products on a GPU that has bfloat16 take and give that; elsewhere nothing changes.
+
+    Weights, sums, norms and losses stay float32 (`torch.autocast`), as do their gradients.
+    """
+    lower = _lower(device)
+    return contextlib.nullcontext() if lower is None else torch.autocast(device.type, lower)
+
+
+def _lower(device: torch.device) -> torch.dtype | None:
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False):
+        return None  # a CPU takes twice as long with it (`benchmarks/step_variants.py`)
+    return torch.bfloat16
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
+    """What convolutions take here at the moment: within `reduced` bfloat16, else float32."""
+    within = device.type in ("cpu", "cuda") and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if within else torch.float32
