@@ -21,7 +21,7 @@ from search_spaces import Architecture
 
 
 def reward(task: ProxyTask, architecture: Architecture, seed: int, dtype: torch.dtype | None) -> float:
-    with mock.patch.object(precision, "_lower", lambda device: dtype):
+    with mock.patch.object(precision, "_lower", return_value=dtype):
         *_, score = task.evaluate(architecture, seed)
     return score.reward
 

@@ -164,11 +164,19 @@ class RunStore(ScoreTable):
 
     def trials(self, stage: str | None = None) -> list[TrialRow]:
         """All rows, or one stage's, in the order of their proposals."""
+        return self._trials("?1 IS NULL OR stage = ?1", stage)
+
+    def trial(self, number: int) -> TrialRow:
+        """One row."""
+        (row,) = self._trials("trial = ?1", number)
+        return row
+
+    def _trials(self, where: str, value: str | int | None) -> list[TrialRow]:
         transient = "transient" if self._format >= 3 else f"coalesce({TRANSIENT_BEFORE_3}, 0)"
         return self._read(
             "SELECT trial, stage, status, choices, key, reward, reason, metrics, log_prob, proposal, attempts,"
-            f" {transient}, started, seconds FROM trials WHERE ?1 IS NULL OR stage = ?1 ORDER BY trial",
-            (stage,),
+            f" {transient}, started, seconds FROM trials WHERE {where} ORDER BY trial",
+            (value,),
             trial_row,
         )
 
@@ -187,6 +195,10 @@ class RunStore(ScoreTable):
             scores.setdefault(trial, []).append((step, steps, number(reward)))
         return scores
 
+    def interim_rewards(self, stage: str) -> list[tuple[int, float]]:
+        """The step and reward of each interim score of a stage."""
+        return self._read("SELECT step, reward FROM interim WHERE stage = ? AND reward IS NOT NULL", (stage,))
+
     def diagnostics(self) -> list[DiagnosticRow]:
         """The figures of the controllers' updates, in order; none in a store of format 1."""
         if self._format < 2:
@@ -203,10 +215,3 @@ class RunStore(ScoreTable):
             f"SELECT key, {job}, recipe, status, metrics, place, {reason}, finished FROM promotions ORDER BY rowid",
             convert=promotion_row,
         )
-
-    def interim_standing(self, stage: str, step: int, reward: float) -> tuple[int, int]:
-        """How many interim scores a stage has at ``step``, and how many of them are better than ``reward``."""
-        return self._read(_STANDING, (stage, step, reward))[0]
-
-
-_STANDING = "SELECT count(*), coalesce(sum(reward > ?3), 0) FROM interim WHERE stage = ?1 AND step = ?2"

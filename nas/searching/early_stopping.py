@@ -3,13 +3,38 @@
 Ranks are compared, never rewards: only the order of the rewards at one step counts, whatever their sign and scale.
 """
 
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from proxy_tasks.task import Interim
 
-__all__ = ["StoppingRule"]
+__all__ = ["InterimRanks", "StoppingRule"]
+
+
+class InterimRanks:
+    """The interim scores of a stage, in order at each step: a rank among them costs no look at each.
+
+    Args:
+        scores: steps and rewards that there are already.
+    """
+
+    def __init__(self, scores: Iterable[tuple[int, float]] = ()):
+        self._ordered: defaultdict[int, list[float]] = defaultdict(list)
+        for step, reward in sorted(scores):
+            self._ordered[step].append(reward)
+
+    def add(self, step: int, reward: float) -> None:
+        """One more."""
+        insort(self._ordered[step], reward)
+
+    def standing(self, step: int, reward: float) -> tuple[int, int]:
+        """How many scores there are at ``step``, and how many of them are better than ``reward``."""
+        ordered = self._ordered[step]
+        return len(ordered), len(ordered) - bisect_right(ordered, reward)
 
 
 @dataclass(frozen=True)

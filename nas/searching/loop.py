@@ -18,7 +18,7 @@ from functools import cached_property
 from controllers.base import Controller, Proposal, StartableController, changed_parts, restore
 from nas.run.rows import Outcome, TrialRow
 from nas.run.store import RunStore
-from nas.searching.early_stopping import StoppingRule
+from nas.searching.early_stopping import InterimRanks, StoppingRule
 from nas.searching.limits import NO_LIMITS, Limits
 from nas.searching.told import compared, under_targets
 from nas.searching.trials import LIVES, Settled, Trial, TrialLoop, died
@@ -82,7 +82,7 @@ class SearchLoop(TrialLoop):
         self._store, self._stage, self._trials = store, stage, trials
         self._controller, self._on_settled, self._stopping = controller, on_settled, stopping
         self._start, self._targets, self._reused = start, targets or Targets(), known or {}
-        self._known = dict(self._reused)
+        self._known: dict[str, int] = {}  # the trial that settled each network; its row has the outcome
         self._in_flight: dict[str, list[Proposed]] = {}  # the trials that wait for each key under evaluation
         self._pending: deque[Proposed] = deque()  # recorded as running, and not in flight
         self._restore()
@@ -99,8 +99,8 @@ class SearchLoop(TrialLoop):
             elif row.status == "done":
                 self._times.add(row.seconds or 0.0)
             if row.status not in ("running", "duplicate") and not row.transient:
-                outcome = Outcome(row.status, row.reward, row.reason, row.metrics)
-                self._known[row.key] = f"trial {row.number}", outcome
+                self._known[row.key] = row.number
+        self._interim = InterimRanks(self._store.interim_rewards(self._stage))
         self._count, self._settled_count = len(rows), len(rows) - len(self._pending)
 
     def _restored(self, row: TrialRow) -> Proposed:
@@ -128,7 +128,7 @@ class SearchLoop(TrialLoop):
             if trial is None:
                 return None
             key = trial.key
-            if key in self._known:
+            if key in self._known or key in self._reused:
                 self._settle_duplicate(trial)
             elif key in self._in_flight:
                 self._in_flight[key].append(trial)
@@ -169,18 +169,20 @@ class SearchLoop(TrialLoop):
 
     def _record_attempts(self, trial: Proposed, attempts: int) -> None:
         self._store.record_attempts(trial.id, attempts)
+        self._interim = InterimRanks(self._store.interim_rewards(self._stage))  # without those of the former attempt
 
     def _stopped_by(self, trial: Proposed, item: Interim) -> Outcome | None:
         reward = compared(item, self._targets)
         reason = self._reason_to_stop(trial, item, reward)
         known = item.reward if reward is None else reward
         self._store.record_interim(trial.id, self._stage, item.step, item.steps, known)
+        self._interim.add(item.step, known)
         return None if reason is None else Outcome("stopped", item.reward, reason, item.metrics, item.seconds)
 
     def _reason_to_stop(self, trial: Proposed, item: Interim, reward: float | None) -> str | None:
         if self._stopping is None or reward is None:  # without its cost nobody can say that a trial is not worth it
             return None
-        earlier, better = self._store.interim_standing(self._stage, item.step, reward)
+        earlier, better = self._interim.standing(item.step, reward)
         return self._stopping.reason_to_stop(trial.id, item, earlier, better)
 
     def _end(self, trial: Proposed, outcome: Outcome) -> None:
@@ -193,15 +195,22 @@ class SearchLoop(TrialLoop):
         if outcome.transient:
             self._pending.extend(waiting)
             return
-        self._known[key] = f"trial {trial.id}", outcome
+        self._known[key] = trial.id
         for duplicate in waiting:
             self._settle_duplicate(duplicate)
 
     def _settle_duplicate(self, trial: Proposed) -> None:
-        original, outcome = self._known[trial.key]
+        original, outcome = self._known_outcome(trial.key)
         reason = f"same network as {original}" + (", stopped early" if outcome.status == "stopped" else "")
         duplicate = Outcome("duplicate", outcome.reward, reason, outcome.metrics)
         self._settle(trial, under_targets(duplicate, self._targets))
+
+    def _known_outcome(self, key: str) -> tuple[str, Outcome]:
+        """Which trial settled the network, in words, and how."""
+        if key not in self._known:
+            return self._reused[key]
+        row = self._store.trial(self._known[key])
+        return f"trial {row.number}", Outcome(row.status, row.reward, row.reason, row.metrics)
 
     def _settle(self, trial: Proposed, outcome: Outcome) -> None:
         self._controller.tell(trial.proposal, outcome.told)

@@ -39,22 +39,17 @@ def test_a_whole_state_of_an_older_version_gives_way_to_the_parts(store):
     assert store.controller_state("toy") == {"asked": 3, "policy": [4.0]}
 
 
-def test_interim_scores_are_compared_within_stage_and_step(store):
+def test_interim_scores_are_had_by_stage(store):
     store.add_stage("second", 1, 5)
     for number, (stage, step, reward) in enumerate(
-        [("toy", 1, -1.0), ("toy", 1, 0.5), ("toy", 1, 0.5), ("toy", 2, 9.0), ("second", 1, 9.0)], start=1
+        [("toy", 1, -1.0), ("toy", 1, 0.5), ("toy", 2, 9.0), ("second", 1, 9.0)], start=1
     ):
         store.record_interim(number, stage, step, 3, reward)
-    assert store.interim_standing("toy", 1, -1.0) == (3, 2)
-    assert store.interim_standing("toy", 1, 0.5) == (3, 0)
-    assert store.interim_standing("toy", 3, 0.0) == (0, 0)
-    assert store.interim_scores()[5] == [(1, 3, 9.0)]
+    assert store.interim_rewards("toy") == [(1, -1.0), (1, 0.5), (2, 9.0)]
+    assert store.interim_scores()[4] == [(1, 3, 9.0)]
 
 
-def test_the_comparison_reads_an_index_alone(store):
-    asked = []
-    store._db.set_trace_callback(asked.append)
-    store.interim_standing("toy", 1, 0.0)
-    store._db.set_trace_callback(None)
-    plan = " ".join(row[3] for row in store._db.execute(f"EXPLAIN QUERY PLAN {asked[0]}"))
-    assert "SEARCH interim USING COVERING INDEX interim_rewards (stage=? AND step=?)" in plan
+def test_one_row_is_that_of_all(store):
+    for number in range(3):
+        propose(store, number, {})
+    assert [store.trial(number) for number in (1, 2, 3)] == store.trials()

@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import replace
+from itertools import product
 
 import pytest
 from fake_tasks import TOY, ToyController, ToyTask, reward_of
@@ -12,7 +13,7 @@ from stopped_rows import assert_stopped_by_rank
 
 import nas
 from nas.run.store import RunStore
-from nas.searching.early_stopping import StoppingRule
+from nas.searching.early_stopping import InterimRanks, StoppingRule
 from nas.searching.engines import in_process
 from nas.searching.evaluation import Outcome
 from nas.searching.loop import SearchLoop
@@ -73,6 +74,17 @@ def test_one_in_ten_goes_on_all_the_same_drawn_from_seed_and_trial():
     assert first != spared(8)
     for seed in (7, 8, 2**40):
         assert 340 < sum(spared(seed)) < 460  # 3 standard deviations of 4000 draws
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(-5, 5).map(float)), max_size=40), st.data())
+def test_a_standing_is_what_counting_gives(scores, data):
+    known = data.draw(st.integers(0, len(scores)))
+    ranks = InterimRanks(scores[:known])
+    for step, reward in scores[known:]:
+        ranks.add(step, reward)
+    for step, reward in product((1, 2, 3), (-6.0, -1.0, 0.0, 5.0)):
+        at = [other for where, other in scores if where == step]
+        assert ranks.standing(step, reward) == (len(at), sum(other > reward for other in at))
 
 
 def test_the_search_loop_tells_the_interim_score_of_a_stopped_trial_and_goes_on(store):

@@ -69,6 +69,6 @@ def test_workers_score_on_one_copy_of_the_features(ray, tmp_path):
         assert driver.task.prepared.cache["C3"].flat[0] != 77.0
         assert ray.get(one.release.remote()) == 0
         assert ray.get([worker.first.remote("C3") for worker in workers]) == [77.0] * 2  # it outlives a borrower
-    ray.get(one.release.remote())
+        ray.get([worker.release.remote() for worker in workers])  # CPU memory has a keeper, which ends with its owner
     with pytest.raises(ray.exceptions.RayActorError):  # nobody holds the copy any longer
         ray.get(one.first.remote("C3"))
