@@ -13,6 +13,7 @@ from experiments.averaging import WeightAverage
 from experiments.detection.loading import Batch, batches
 from experiments.detection.recipe import ImageRecipe
 from proxy_tasks.data import DetectionDataset
+from proxy_tasks.precision import reduced
 
 __all__ = ["DetectorTraining", "rate_factor"]
 
@@ -88,10 +89,7 @@ class DetectorTraining:
         targets = [{name: value.to(self.device) for name, value in target.items()} for target in targets]
         self.network.train()
         self.network.transform.min_size = (side,)
-        with (
-            _drawn_by(self.seed, number, self.device),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16()),
-        ):
+        with _drawn_by(self.seed, number, self.device), reduced(self.device):
             losses: dict[str, Tensor] = self.network(images, targets)
             return torch.stack(list(losses.values())).sum()
 
@@ -103,9 +101,6 @@ class DetectorTraining:
             nn.utils.clip_grad_norm_(self.weights, self.recipe.gradient_norm)
         self.optimizer.step()
         self.average.update()
-
-    def _bfloat16(self) -> bool:
-        return self.device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def state_dict(self) -> dict[str, Any]:
         """Detector, optimiser and average."""
