@@ -1,0 +1,146 @@
+"""Trials at the shapes of the published search on a GPU, and from them the GPU-hours of the whole search.
+
+    python benchmarks/gpu_trials.py [--architectures 5] [--device cuda]
+
+Drawn architectures of both stages are trained and scored twice as a search does, on generated features of ResNet-50
+(384 px, 4000 + 1715 crops, batch 200, 300 steps; 24 GB of the GPU's memory): as trials run on a GPU, a step captured in
+a CUDA graph with bfloat16, and step by step in float32. The hours are those of the 2,800 FPNs and 600 heads that the
+published search took 28 GPU-days for. ``--device cpu --crop 64 --batch-size 4 --iterations 5 --crops 8 4`` shows that
+the script runs, no more.
+"""
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import search_spaces
+from experiments.timing import device_name
+from proxy_tasks import TaskOptions, precision, training
+from proxy_tasks.backbones import channels_of_backbone
+from proxy_tasks.fcos.decoders import STRIDES
+from proxy_tasks.fcos.detector import parse_width
+from proxy_tasks.fcos.targets import BACKGROUND, level_sizes
+from proxy_tasks.fcos.task import FCOSTask
+from proxy_tasks.images import padded
+from proxy_tasks.rows import Numbers
+from search_spaces import Architecture
+from search_spaces.fcos.choices import LEVELS
+
+TRIALS = {"fcos_fpn": 2800, "fcos_head": 600}  # of the published search
+CLASSES = 20  # of VOC
+FOREGROUND = 0.02  # of all locations
+
+
+class Generated:
+    """The cache's interface over random features and targets, which lie on the device whole."""
+
+    def __init__(self, maps: dict[str, tuple[int, int]], crops: int, locations: int, device: torch.device):
+        self.names, self.key, self._device = tuple(maps), "generated", device
+        draw = torch.Generator(device).manual_seed(0)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.empty(shape, dtype=torch.float16, device=device).normal_(generator=draw)
+
+        self._arrays = {name: normal(crops, side, side, channels) for name, (channels, side) in maps.items()}
+        drawn = torch.rand(crops, locations, generator=draw, device=device)
+        found = drawn < FOREGROUND
+        labels = (drawn * CLASSES / FOREGROUND).long().where(found, BACKGROUND)
+        self._arrays["labels"] = labels.to(torch.int16)
+        self._arrays["distances"] = (
+            8 * torch.rand(crops, locations, 4, generator=draw, device=device) * found[..., None]
+        )
+        self._arrays["centerness"] = torch.rand(crops, locations, generator=draw, device=device) * found
+
+    def rows(self, name: str, indices: Numbers) -> Tensor:
+        return self._arrays[name].index_select(0, torch.as_tensor(indices).to(self._device))
+
+    def features(self, indices: Numbers) -> dict[str, Tensor]:
+        dtype = precision.dtype_on(self._device)
+        return {name: self.rows(name, indices).permute(0, 3, 1, 2).to(dtype) for name in self.names}
+
+
+def task_of(space: str, device: str, crops: tuple[int, int], overrides: dict[str, Any]) -> tuple[FCOSTask, Generated]:
+    """A task of the paper's preset, without data, and what its trials train on."""
+    options = TaskOptions(preset="paper", device=device, backbone="resnet50", overrides=overrides)
+    task = FCOSTask(search_spaces.get(space), options)
+    prepared = SimpleNamespace(crops=SimpleNamespace(classes=range(CLASSES)), meta_train=np.arange(crops[0]))
+    task._prepared = prepared  # type: ignore[assignment]
+    sides = level_sizes(task.settings.crop)
+    if task.head_only:
+        _, wide = parse_width(task.width)
+        maps = {name: (wide, side) for name, side in zip(LEVELS, sides, strict=True)}
+    else:
+        channels = channels_of_backbone("resnet50")
+        side = padded(task.settings.crop)
+        maps = {name: (channels[name], side // stride) for name, stride in zip(channels, STRIDES, strict=True)}
+        del maps["C2"]  # which these spaces do not take
+    return task, Generated(maps, sum(crops), sum(side * side for side in sides), task.device)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """Within it trials run step by step in float32."""
+    with (
+        mock.patch.object(training, "losses_of_steps", map),
+        mock.patch.object(precision, "_lower", return_value=None),
+    ):
+        yield
+
+
+def evaluated(
+    task: FCOSTask, cache: Generated, architecture: Architecture, crops: tuple[int, int]
+) -> tuple[float, float]:
+    """Seconds and final loss of a trial, scored halfway and at the end."""
+    meta_val, begin = np.arange(crops[0], sum(crops)), time.perf_counter()
+    for _, model in task.training(architecture, 0, cache):
+        loss = task.losses(model, cache, meta_val)["loss"]  # a number: the device has finished
+    return time.perf_counter() - begin, loss
+
+
+def measured(space: str, architectures: int, device: str, crops: tuple[int, int], **overrides: Any) -> np.ndarray:
+    """Seconds and losses, (architectures, 2 ways, 2), after a first trial that is not counted."""
+    task, cache = task_of(space, device, crops, overrides)
+    rng, found = np.random.default_rng(0), []
+    for number in range(-1, architectures):
+        architecture = task.space.sample(rng)
+        fast = evaluated(task, cache, architecture, crops)
+        with plain():
+            slow = evaluated(task, cache, architecture, crops)
+        if number >= 0:
+            found.append((fast, slow))
+    return np.array(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--architectures", type=int, default=5)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--crops", type=int, nargs=2, default=(4000, 1715))
+    parser.add_argument("--crop", type=int, default=384)
+    parser.add_argument("--batch-size", type=int, default=200)
+    parser.add_argument("--iterations", type=int, default=300)
+    given = parser.parse_args()
+    print(f"{device_name(given.device)}, torch {torch.__version__}")
+    print("| stage | a trial, s | step by step in float32, s | ratio | largest gap of losses | trials an hour |")
+    print("| --- " * 6 + "|")
+    hours = 0.0
+    for space, trials in TRIALS.items():
+        sizes = {"crop": given.crop, "batch_size": given.batch_size, "iterations": given.iterations}
+        found = measured(space, given.architectures, given.device, tuple(given.crops), **sizes)
+        fast, slow = found[..., 0].mean(axis=0)
+        gap = np.abs(np.diff(found[..., 1], axis=1)).max()
+        hours += trials * fast / 3600
+        print(f"| {space} | {fast:.2f} | {slow:.2f} | {slow / fast:.1f} | {gap:.4f} | {3600 / fast:.0f} |", flush=True)
+    print(f"The published search's 2,800 FPNs and 600 heads: {hours:.1f} GPU-hours")
+
+
+if __name__ == "__main__":
+    main()
