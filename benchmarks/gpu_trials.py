@@ -139,7 +139,7 @@ def main() -> None:
         gap = np.abs(np.diff(found[..., 1], axis=1)).max()
         hours += trials * fast / 3600
         print(f"| {space} | {fast:.2f} | {slow:.2f} | {slow / fast:.1f} | {gap:.4f} | {3600 / fast:.0f} |", flush=True)
-    print(f"The published search's 2,800 FPNs and 600 heads: {hours:.1f} GPU-hours")
+    print(f"The published search's 2,800 FPNs and 600 heads: {hours:.1f} hours of this device")
 
 
 if __name__ == "__main__":
