@@ -50,5 +50,5 @@ def mask_loss_sum(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         labels: int64 (N,), from 0.
         targets: (N, h, w) from 0 to 1.
     """
-    own = logits[torch.arange(len(labels), device=labels.device), labels].float()
+    own = logits[torch.arange(len(labels), device=labels.device), labels]
     return F.binary_cross_entropy_with_logits(own, targets, reduction="sum")

@@ -206,7 +206,7 @@ class MaskTask(ProxyTask):
         for t in range(learned.stages):
             suffix = f"_{t + 1}"
             rois = branch_inputs(learned, branch.levels, branch.uses_semantic, rows, suffix)
-            logits = branch.masks(t, rois["pyramid"], rois.get("semantic"))
+            logits = branch.masks(t, rois["pyramid"], rois.get("semantic")).float()
             targets = learned.rows(f"targets{suffix}", rows).float()
             sums.append(mask_loss_sum(logits, learned.rows(f"labels{suffix}", rows), targets))
         return MaskLossSums(tuple(sums), targets.numel())

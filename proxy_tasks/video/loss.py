@@ -15,7 +15,7 @@ __all__ = ["cross_entropy", "cross_entropy_sums"]
 
 def cross_entropy_sums(logits: Tensor, labels: Tensor) -> Tensor:
     """The summed cross-entropy and the number of pixels that are not void: (2,)."""
-    total = F.cross_entropy(logits.float(), labels.long(), ignore_index=VOID, reduction="sum")
+    total = F.cross_entropy(logits, labels.long(), ignore_index=VOID, reduction="sum")
     return torch.stack([total, (labels != VOID).sum().to(total.dtype)])
 
 

@@ -49,7 +49,8 @@ def train_cell(
     def loss_of(sequences: Tensor) -> Tensor:
         cell.train()
         with reduced(sequences.device):
-            return _loss(_loss_sums(side.unrolled(cell, classifier, sequences), side, sequences))
+            scores = (logits.float() for logits in side.unrolled(cell, classifier, sequences))
+            return _loss(_loss_sums(scores, side, sequences))
 
     losses = []
     for loss in losses_of_steps(TrainingStep(cell, settings.learning_rate, loss_of), batches):

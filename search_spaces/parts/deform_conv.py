@@ -134,7 +134,8 @@ class DeformConv3x3(nn.Module):
         offset, mask = predicted[:, :pairs], predicted[:, pairs:].sigmoid()
         if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
             with torch.autocast("cpu", enabled=False):  # no kernel of it takes bfloat16
-                return deform_conv2d(x.float(), offset.float(), self.weight, self.bias, mask.float())
+                x, offset, mask = (value.to(self.weight.dtype) for value in (x, offset, mask))
+                return deform_conv2d(x, offset, self.weight, self.bias, mask)
         return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
 
     def macs(self, x: Tensor, output: Tensor) -> int:
