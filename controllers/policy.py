@@ -109,6 +109,8 @@ class TokenPolicy(nn.Module):
             token = (np.exp(log_prob) / np.maximum(race, TINY)).argmax(axis=1)  # the first of exponential arrival times
             tokens[:, t], log_probs[:, t] = token, log_prob[every, token]
             words = vocabulary[t, token]
+        if not np.isfinite(log_probs).all():
+            raise FloatingPointError("the policy's weights have become infinite or no numbers")
         return tokens, log_probs
 
 

@@ -10,16 +10,17 @@ __all__ = ["dtype_on", "reduced"]
 def reduced(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Within it, convolutions and products on a GPU that has bfloat16 take and give that; elsewhere nothing changes.
 
-    Weights, sums, norms and losses stay float32 (`torch.autocast`), as do their gradients.
+    Maps are then bfloat16, also sums of them; weights, their gradients and losses stay float32 (`torch.autocast`).
     """
     lower = _lower(device)
     return contextlib.nullcontext() if lower is None else torch.autocast(device.type, lower)
 
 
 def _lower(device: torch.device) -> torch.dtype | None:
-    if device.type != "cuda" or not torch.cuda.is_bf16_supported(including_emulation=False):
+    if device.type != "cuda":
         return None  # a CPU takes twice as long with it (`benchmarks/step_variants.py`)
-    return torch.bfloat16
+    with torch.cuda.device(device):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
 
 
 def dtype_on(device: torch.device) -> torch.dtype:

@@ -6,6 +6,7 @@ captured is a step that waits for the device nowhere and computes with the same 
 numbers of a whole training go to the device at once, and optimiser and average keep their state there.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -94,8 +95,11 @@ def losses_of_steps(step: Callable[[Tensor], Tensor], batches: Tensor) -> Iterat
         step: of the same operations every time, none of which waits for the device.
         batches: the batches one after the other along the first dimension, on the device.
     """
-    on_gpu = batches.device.type == "cuda"
-    yield from _captured_once(_beside(step), batches, _graph) if on_gpu else map(step, batches)
+    if batches.device.type != "cuda":
+        yield from map(step, batches)
+        return
+    torch.cuda.empty_cache()  # what the graph before this one held can be used by nothing else
+    yield from _captured_once(_beside(step), batches, _graph)
 
 
 def _captured_once(
@@ -112,21 +116,31 @@ def _captured_once(
     try:
         replay = capture(step, rest[0])
     except RuntimeError as error:  # of memory too, of which a graph takes more
-        reason = str(error).partition("\n")[0]
+        cause = error.__context__ or error  # to end a capture that has failed fails as well
+        if not isinstance(cause, Exception):  # Ctrl-C
+            raise cause from None
+        reason = str(cause).partition("\n")[0]
         warnings.warn(f"no CUDA graph of a training step, which is slower without: {reason}", stacklevel=2)
     yield from map(replay, rest)
 
 
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all captures on a device: libraries keep memory for each that they have seen."""
+    return torch.cuda.Stream(device)
+
+
 def _beside(step: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The step on a stream of its own: nothing it leaves hangs on the default one, which cannot be captured."""
-    stream = torch.cuda.Stream()
 
     def aside(rows: Tensor) -> Tensor:
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            loss = step(rows)
-        torch.cuda.current_stream().wait_stream(stream)
-        return loss
+        stream, current = _stream(rows.device), torch.cuda.current_stream(rows.device)
+        stream.wait_stream(current)
+        try:
+            with torch.cuda.stream(stream):
+                return step(rows)
+        finally:
+            current.wait_stream(stream)
 
     return aside
 
@@ -134,12 +148,13 @@ def _beside(step: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def _graph(step: Callable[[Tensor], Tensor], example: Tensor) -> Replay:
     """Captures a step, without taking it."""
     rows, graph = example.clone(), torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.device(rows.device), torch.cuda.graph(graph, stream=_stream(rows.device)):
         loss = step(rows)
 
     def replay(batch: Tensor) -> Tensor:
         rows.copy_(batch)
-        graph.replay()
+        with torch.cuda.device(rows.device):
+            graph.replay()
         return loss.clone()
 
     return replay

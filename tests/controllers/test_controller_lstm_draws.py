@@ -1,5 +1,6 @@
 """What LSTM-PPO draws where its first draw was proposed before, and with a policy of a former version."""
 
+import pytest
 import torch
 from test_controller_lstm_ppo import mixed_space, random_policy
 
@@ -41,3 +42,11 @@ def test_an_exhausted_space_is_drawn_from_by_the_policy_as_it_is():
     with torch.no_grad():
         controller.policy.bias[:, 0] = 12.0
     assert [controller.ask().tokens for _ in range(5)] == [(0,) * 5] * 5
+
+
+def test_a_policy_that_is_no_number_is_not_drawn_from():
+    controller = controllers.make("lstm-ppo", mixed_space())
+    with torch.no_grad():
+        controller.policy.lstm.bias_hh_l0[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="the policy's weights"):
+        controller.ask()

@@ -113,6 +113,22 @@ def test_where_a_graph_has_no_room_steps_are_run_as_they_are():
     assert losses == [plain(batch) for batch in BATCHES]
 
 
+@pytest.mark.parametrize("cause", [KeyboardInterrupt(), ValueError("why")])
+def test_what_ended_a_capture_is_what_is_told(cause):
+    """To end it fails, too, and would hide that."""
+
+    def interrupted(step, example):
+        try:
+            raise cause
+        finally:
+            raise RuntimeError("the capture is invalid")
+
+    model = network()
+    steps = stepping._captured_once(TrainingStep(model, 0.1, partial(squared, model)), BATCHES, interrupted)
+    with pytest.raises(KeyboardInterrupt) if isinstance(cause, KeyboardInterrupt) else pytest.warns(match="why$"):
+        list(steps)
+
+
 @pytest.mark.parametrize("space", ["fcos_decoder", "fcos_head", "video_cell", "mask_head", "mask_head_single"])
 def test_a_trial_by_replays_is_a_trial(space, cache_dir, monkeypatch):
     """In every family, so that each of their steps can be captured and computes with the same numbers each time."""
