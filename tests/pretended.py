@@ -5,7 +5,7 @@ of both places is refused, save where one of them is a single number; and what a
 """
 
 import contextlib
-import traceback
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 _setup_privateuseone_for_python_backend("pretended")  # before a first backward pass, whose threads are by device
 aten = torch.ops.aten
-ROOT = Path(__file__).parents[1]
+PROJECT = str(Path(__file__).parents[1] / "proxy_tasks")
 READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default}
 TAKES_CPU_INDICES = {aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default}
 NAME = "pretended"
@@ -51,18 +50,32 @@ class Pretended(torch.Tensor):
 
 
 def _wait(what):
-    own = [line for line in traceback.extract_stack() if Path(line.filename).is_relative_to(ROOT / "proxy_tasks")]
-    waits[f"{what} at {Path(own[-1].filename).relative_to(ROOT)}:{own[-1].lineno}" if own else what] += 1
+    frame = sys._getframe()
+    while frame and not frame.f_code.co_filename.startswith(PROJECT):
+        frame = frame.f_back
+    waits[f"{what} at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else str(what)] += 1
+
+
+def _mapped(kind, function, value):
+    """``value``, nested as it may be, with ``function`` of whatever is of a kind; torch's own does more, slowly."""
+    if isinstance(value, kind):
+        return function(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)([_mapped(kind, function, one) for one in value])
+    if isinstance(value, dict):
+        return {name: _mapped(kind, function, one) for name, one in value.items()}
+    return value
 
 
 def _run(func, args, kwargs):
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    tensors, wanted = [], []
+    _mapped(torch.Tensor, tensors.append, (args, kwargs))
+    _mapped(torch.device, wanted.append, (args, kwargs))
     ours = [tensor for tensor in tensors if isinstance(tensor, Pretended)]
     here = bool(ours)
-    wanted = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.device)]
     if wanted:
         here = wanted[0].type == NAME
-        args, kwargs = tree_map_only(torch.device, lambda device: torch.device("cpu"), (args, kwargs))
+        args, kwargs = _mapped(torch.device, lambda device: torch.device("cpu"), (args, kwargs))
     elif func is aten.copy_.default:
         here = isinstance(args[0], Pretended)
     elif here and func not in TAKES_CPU_INDICES:
@@ -73,7 +86,7 @@ def _run(func, args, kwargs):
         _wait(func)
     if (wanted or func is aten.copy_.default) and len(ours) != (len(tensors) if here else 0):
         _wait(func)
-    out = func(*tree_map_only(Pretended, _inner, args), **tree_map_only(Pretended, _inner, kwargs))
+    out = func(*_mapped(Pretended, _inner, args), **_mapped(Pretended, _inner, kwargs))
     return _wrapped(out, tensors, ours) if here else out
 
 
@@ -91,7 +104,7 @@ def _wrapped(out, tensors, ours):
         with torch.inference_mode(torch.is_inference_mode_enabled() and not normal):
             return Pretended(tensor)
 
-    return tree_map_only(torch.Tensor, wrap, out)
+    return _mapped(torch.Tensor, wrap, out)
 
 
 class _Operations(TorchDispatchMode):

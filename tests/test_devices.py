@@ -30,6 +30,7 @@ def test_a_trial_runs_on_another_device_and_its_steps_wait_for_nothing():
     assert len(found) == 3
     for space, trial in found.items():
         assert trial["waits"] == {}, space
+        assert trial["moved"] > 0, space
         assert trial["there"] == pytest.approx(trial["here"], rel=2e-3), space  # sums of other kernels
 
 

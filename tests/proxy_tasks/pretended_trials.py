@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 from pretended import pretended_device, waits
 from test_task_contract import CASES, DATA, make, nothing
 from trees import write_coco
@@ -41,7 +42,19 @@ def rewards(case, folder, device):
     return found
 
 
+def refuses():
+    """Whether the device is one: it takes no tensor from elsewhere, and a value is waited for."""
+    with pretended_device() as device:
+        try:
+            torch.zeros(2, device=device) + torch.zeros(2)
+        except RuntimeError:
+            float(torch.zeros((), device=device))
+            return waits.total() == 1
+    return False
+
+
 def main(spaces):
+    assert refuses()
     training.losses_of_steps = video_training.losses_of_steps = watched
     found = {}
     with tempfile.TemporaryDirectory() as root:
@@ -51,7 +64,8 @@ def main(spaces):
             with pretended_device() as device:
                 there = rewards(case, Path(root, "there"), device)
             here = rewards(case, Path(root, "here"), "cpu")
-            found[case[1]] = {"there": there, "here": here, "waits": dict(waits_of_steps)}
+            moved = sum(waits.values())
+            found[case[1]] = {"there": there, "here": here, "waits": dict(waits_of_steps), "moved": moved}
     print(json.dumps(found))
 
 
