@@ -4,8 +4,8 @@
 
 runs searches of 35 choices whose trials take no time. Printed are, for each controller and number of workers,
 milliseconds a trial (from the first tenth of the trials to the last, so that no start-up is in it), kilobytes written
-a trial, and by how much the memory of the driver grew from the first fifth of the trials to the last, and after it, when
-all rows are read for the closing table.
+a trial, and by how much the memory of the driver grew from the first fifth of the trials to the last, and after that,
+when all rows are read for the closing table.
 """
 
 import argparse
