@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 READS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default, aten.equal.default}
+"""Operations that read a value of the device's memory, for which it has to be waited."""
 
 
 def _tensors(tree):
