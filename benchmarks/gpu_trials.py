@@ -1,18 +1,21 @@
-"""Trials at the shapes of the published search on a GPU, and from them the GPU-hours of the whole search.
+"""Trials at the shapes of the published searches on a GPU, and from them the GPU-hours of the whole searches.
 
     python benchmarks/gpu_trials.py [--architectures 5] [--device cuda]
 
-Drawn architectures of both stages are trained and scored twice as a search does, on generated features of ResNet-50
-(384 px, 4000 + 1715 crops, batch 200, 300 steps; 24 GB of the GPU's memory): as trials run on a GPU, a step captured in
-a CUDA graph with bfloat16, and step by step in float32. The hours are those of the 2,800 FPNs and 600 heads that the
-published search took 28 GPU-days for. ``--device cpu --crop 64 --batch-size 4 --iterations 5 --crops 8 4`` shows that
-the script runs, no more.
+Drawn architectures are trained and scored twice as a search does: as trials run on a GPU, a step captured in a CUDA
+graph with bfloat16, and step by step in float32. Decoders of both stages train on generated features of ResNet-50
+(384 px, 4000 + 1715 crops, batch 200, 300 steps; 24 GB of the GPU's memory), cells on drawn clips with as many frames
+and pixels as CamVid's (370 of 416 x 416, sequences of 3, batch 48, 20 epochs) around a static network that has learnt
+nothing. The hours are those of the 2,800 FPNs and 600 heads that the published search took 28 GPU-days for, and of as
+many cells as the paper preset draws, for which 2 GPU-days were published without their number. ``--device cpu --small``
+shows that the script runs, no more.
 """
 
 import argparse
 import contextlib
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -25,16 +28,24 @@ import search_spaces
 from experiments.timing import device_name
 from proxy_tasks import TaskOptions, precision, training
 from proxy_tasks.backbones import channels_of_backbone
+from proxy_tasks.data.video import MovingShapes
 from proxy_tasks.fcos.decoders import STRIDES
 from proxy_tasks.fcos.detector import parse_width
 from proxy_tasks.fcos.targets import BACKGROUND, level_sizes
 from proxy_tasks.fcos.task import FCOSTask
 from proxy_tasks.images import padded
 from proxy_tasks.rows import Numbers
-from search_spaces import Architecture
+from proxy_tasks.task import Score
+from proxy_tasks.video.task import VideoTask
+from search_spaces import Architecture, SearchSpace
 from search_spaces.fcos.choices import LEVELS
 
 TRIALS = {"fcos_fpn": 2800, "fcos_head": 600}  # of the published search
+CELLS = {"video_cell": 2000}  # of the paper preset
+CROPS = (4000, 1715)  # of meta-train and meta-val
+CLIPS = {"count": 10, "length": 37, "size": 416}
+SMALL: dict[str, Any] = {"crop": 64, "batch_size": 4, "iterations": 5}
+SMALL_CLIPS = {"count": 4, "length": 4, "size": 64}
 CLASSES = 20  # of VOC
 FOREGROUND = 0.02  # of all locations
 
@@ -95,27 +106,60 @@ def plain() -> Iterator[None]:
         yield
 
 
-def evaluated(
-    task: FCOSTask, cache: Generated, architecture: Architecture, crops: tuple[int, int]
-) -> tuple[float, float]:
-    """Seconds and final loss of a trial, scored halfway and at the end."""
-    meta_val, begin = np.arange(crops[0], sum(crops)), time.perf_counter()
-    for _, model in task.training(architecture, 0, cache):
-        loss = task.losses(model, cache, meta_val)["loss"]  # a number: the device has finished
-    return time.perf_counter() - begin, loss
+Evaluated = Callable[[Architecture], float]  # trains and scores; gives the final loss
 
 
-def measured(space: str, architectures: int, device: str, crops: tuple[int, int], **overrides: Any) -> np.ndarray:
+@contextlib.contextmanager
+def decoders(space: SearchSpace, device: str, small: bool) -> Iterator[Evaluated]:
+    """Trials of a stage of detection decoders, scored halfway and at the end."""
+    crops = (8, 4) if small else CROPS
+    task, cache = task_of(space.name, device, crops, SMALL if small else {})
+    meta_val = np.arange(crops[0], sum(crops))
+
+    def evaluated(architecture: Architecture) -> float:
+        losses = [task.losses(model, cache, meta_val)["loss"] for _, model in task.training(architecture, 0, cache)]
+        return losses[-1]
+
+    yield evaluated
+
+
+@contextlib.contextmanager
+def cells(space: SearchSpace, device: str, small: bool) -> Iterator[Evaluated]:
+    """Whole trials of dynamic cells."""
+    clips = MovingShapes(**(SMALL_CLIPS if small else CLIPS))
+    settings = {"pretrain_iterations": 0} | ({"epochs": 1} if small else {})
+    with tempfile.TemporaryDirectory() as root, mock.patch.object(VideoTask, "open_data", return_value=clips):
+        options = TaskOptions(
+            preset="paper", device=device, cache_dir=root, backbone_weights="none", overrides=settings
+        )
+        task = VideoTask(space, options)
+        task.prepare(lambda what, done, total: None)
+
+        def evaluated(architecture: Architecture) -> float:
+            *_, score = task.evaluate(architecture)
+            assert isinstance(score, Score)
+            return score.metrics["loss"]
+
+        yield evaluated
+
+
+def measured(space: str, architectures: int, device: str, small: bool = False) -> np.ndarray:
     """Seconds and losses, (architectures, 2 ways, 2), after a first trial that is not counted."""
-    task, cache = task_of(space, device, crops, overrides)
-    rng, found = np.random.default_rng(0), []
-    for number in range(-1, architectures):
-        architecture = task.space.sample(rng)
-        fast = evaluated(task, cache, architecture, crops)
-        with plain():
-            slow = evaluated(task, cache, architecture, crops)
-        if number >= 0:
-            found.append((fast, slow))
+    drawn, rng, found = search_spaces.get(space), np.random.default_rng(0), []
+
+    def timed(evaluated: Evaluated, architecture: Architecture) -> tuple[float, float]:
+        begin = time.perf_counter()
+        loss = evaluated(architecture)  # a number: the device has finished
+        return time.perf_counter() - begin, loss
+
+    with (cells if space in CELLS else decoders)(drawn, device, small) as evaluated:
+        for number in range(-1, architectures):
+            architecture = drawn.sample(rng)
+            fast = timed(evaluated, architecture)
+            with plain():
+                slow = timed(evaluated, architecture)
+            if number >= 0:
+                found.append((fast, slow))
     return np.array(found)
 
 
@@ -123,23 +167,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--architectures", type=int, default=5)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--crops", type=int, nargs=2, default=(4000, 1715))
-    parser.add_argument("--crop", type=int, default=384)
-    parser.add_argument("--batch-size", type=int, default=200)
-    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--small", action="store_true", help="shapes that take a CPU seconds")
     given = parser.parse_args()
     print(f"{device_name(given.device)}, torch {torch.__version__}")
-    print("| stage | a trial, s | step by step in float32, s | ratio | largest gap of losses | trials an hour |")
+    print("| space | a trial, s | step by step in float32, s | ratio | largest gap of losses | trials an hour |")
     print("| --- " * 6 + "|")
-    hours = 0.0
-    for space, trials in TRIALS.items():
-        sizes = {"crop": given.crop, "batch_size": given.batch_size, "iterations": given.iterations}
-        found = measured(space, given.architectures, given.device, tuple(given.crops), **sizes)
+    hours = {}
+    for space, trials in (TRIALS | CELLS).items():
+        found = measured(space, given.architectures, given.device, given.small)
         fast, slow = found[..., 0].mean(axis=0)
         gap = np.abs(np.diff(found[..., 1], axis=1)).max()
-        hours += trials * fast / 3600
+        hours[space] = trials * fast / 3600
         print(f"| {space} | {fast:.2f} | {slow:.2f} | {slow / fast:.1f} | {gap:.4f} | {3600 / fast:.0f} |", flush=True)
-    print(f"The published search's 2,800 FPNs and 600 heads: {hours:.1f} hours of this device")
+    decoders_take = sum(hours[space] for space in TRIALS)
+    print(f"Hours of this device: {decoders_take:.1f} for the published search's 2,800 FPNs and 600 heads,", end=" ")
+    print(f"{hours['video_cell']:.1f} for 2,000 cells")
 
 
 if __name__ == "__main__":
