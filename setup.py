@@ -30,6 +30,7 @@ setup(
         "pycocotools>=2.0.8",
         "jinja2>=3.1",
         "matplotlib>=3.8",
+        "numba>=0.61",
         "numpy>=1.26",
         "pandas>=2.2",
         "pillow>=10.1",

@@ -7,28 +7,23 @@ zero outside the map, and multiplied by a learned mask.
 Source: Zhu et al., "Deformable ConvNets v2: More Deformable, Better Results", CVPR 2019, sec. 3.2.
 """
 
-from functools import partial
+import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
 
 from search_spaces.errors import InputError
 
 __all__ = ["DeformConv3x3", "deform_conv2d"]
-
-POSITIONS_AT_ONCE = 1024
-"""Positions sampled together on a CPU: their columns (9·C floats each) stay in the cache and need no fresh pages."""
 
 
 def deform_conv2d(
     x: Tensor, offset: Tensor, weight: Tensor, bias: Tensor, mask: Tensor, padding: int = 1, dilation: int = 1
 ) -> Tensor:
     """Modulated deformable convolution of stride 1 on a CPU, equal to `torchvision.ops.deform_conv2d`.
-
-    Bilinear sampling is a weighted sum of four rows of a table (the channels_last map), which is what
-    `torch.nn.functional.embedding_bag` computes; its bags, in channels_last order, are the rows of the matrix product.
 
     Args:
         x: float (N, C, H, W), fastest in channels_last.
@@ -42,60 +37,91 @@ def deform_conv2d(
     Returns:
         (N, O, H', W') in channels_last.
     """
-    channels, height, width = x.shape[1:]
+    height, width = x.shape[2:]
     out_channels, _, k, _ = weight.shape
     groups = mask.shape[1] // (k * k)
-    out_height, out_width = offset.shape[-2:]
     shrink = dilation * (k - 1) - 2 * padding
-    assert (out_height, out_width) == (height - shrink, width - shrink), "offsets are given per output position"
+    assert offset.shape[2:] == (height - shrink, width - shrink), "offsets are given per output position"
     assert offset.shape[1] == 2 * groups * k * k, "two offsets per group and tap"
     matrix = weight.reshape(out_channels, groups, -1, k * k).transpose(2, 3).reshape(out_channels, -1)
-    size = max(1, POSITIONS_AT_ONCE // (out_height * out_width))
-    outputs = []
-    for images, offsets, masks in zip(x.split(size), offset.split(size), mask.split(size), strict=True):
-        rows, shares = _corners(offsets, masks, groups, k, (height, width), padding, dilation)
-        table = F.pad(images.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).reshape(-1, channels // groups)
-        columns = F.embedding_bag(rows, table, mode="sum", per_sample_weights=shares)
-        outputs.append(F.linear(columns.view(len(images), out_height, out_width, matrix.shape[1]), matrix, bias))
-    return torch.cat(outputs).permute(0, 3, 1, 2)
+    return _deform_conv2d(x, offset, matrix, bias, mask, k, padding, dilation)
 
 
-def _corners(
-    offset: Tensor, mask: Tensor, groups: int, k: int, size: tuple[int, int], padding: int, dilation: int
-) -> tuple[Tensor, Tensor]:
-    """The four map rows around every sampling position and their shares of the sample.
+@torch.library.custom_op("dense_nas::deform_conv2d", mutates_args=(), device_types="cpu")
+def _deform_conv2d(
+    x: Tensor, offset: Tensor, matrix: Tensor, bias: Tensor, mask: Tensor, k: int, padding: int, dilation: int
+) -> Tensor:
+    """As `deform_conv2d`, with the weight as a matrix (O, C·k·k), columns by group, tap and channel of it."""
+    from search_spaces.parts.deform_sampling import Sampling  # on a GPU nobody waits for the compiler's import
 
-    The map has a border of zeros one pixel wide; a corner further out is moved onto it, so no validity mask is needed.
+    y = _empty(mask, len(matrix))
+    Sampling(x, offset, mask, k, padding, dilation).product(matrix, bias, y.permute(0, 2, 3, 1))
+    return y
 
-    Returns:
-        rows: int32 (N·H'·W'·G·k·k, 4), indices into the bordered channels_last map split by group.
-        shares: the same shape, differentiable in ``offset`` and ``mask``.
-    """
-    height, width = size
-    n, _, out_height, out_width = offset.shape
-    integers = partial(torch.arange, dtype=torch.int32, device=offset.device)
-    tap = integers(k * k)
-    grid_y = integers(out_height).view(-1, 1, 1, 1) + (tap // k * dilation - padding)
-    grid_x = integers(out_width).view(-1, 1, 1) + (tap % k * dilation - padding)
-    offset = offset.permute(0, 2, 3, 1).reshape(n, out_height, out_width, groups, k * k, 2)
-    mask = mask.permute(0, 2, 3, 1).reshape(n, out_height, out_width, groups, k * k)
-    y, x = offset[..., 0] + grid_y, offset[..., 1] + grid_x
-    y0, x0 = y.detach().floor(), x.detach().floor()
-    top, left = y0.to(torch.int32) + 1, x0.to(torch.int32) + 1  # in the bordered map
 
-    image = integers(n).view(-1, 1, 1, 1, 1) * ((height + 2) * (width + 2) * groups)
-    start = image + integers(groups).view(-1, 1)
-    stride = (width + 2) * groups
-    upper, lower = (row.clamp(0, height + 1).mul_(stride).add_(start) for row in (top, top + 1))
-    west, east = (column.clamp(0, width + 1).mul_(groups) for column in (left, left + 1))
-    rows = torch.stack((upper + west, upper + east, lower + west, lower + east))
+@torch.library.custom_op("dense_nas::deform_conv2d_backward", mutates_args=(), device_types="cpu")
+def _deform_conv2d_backward(
+    gradient: Tensor,
+    x: Tensor,
+    offset: Tensor,
+    matrix: Tensor,
+    mask: Tensor,
+    k: int,
+    padding: int,
+    dilation: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of ``x``, ``offset``, ``matrix`` and ``mask``."""
+    from search_spaces.parts.deform_sampling import Sampling
 
-    down = mask * (y - y0)
-    up = mask - down
-    up_right, down_right = up * (x - x0), down * (x - x0)
-    shares = torch.stack((up - up_right, up_right, down - down_right, down_right))
-    # stacked first and transposed once: a stack along the last dimension is several times slower
-    return rows.reshape(4, -1).t().contiguous(), shares.reshape(4, -1).t().contiguous()
+    sampling = Sampling(x, offset, mask, k, padding, dilation)
+    return sampling.backward(gradient.permute(0, 2, 3, 1).contiguous(), matrix)
+
+
+def _empty(mask: Tensor, channels: int) -> Tensor:
+    """Memory for a result: channels_last itself, since what is a view of another tensor nobody may change in place."""
+    n, _, height, width = mask.shape
+    return torch.empty(
+        (n, channels, height, width), dtype=mask.dtype, device=mask.device, memory_format=torch.channels_last
+    )
+
+
+@_deform_conv2d.register_fake
+def _(
+    x: Tensor, offset: Tensor, matrix: Tensor, bias: Tensor, mask: Tensor, k: int, padding: int, dilation: int
+) -> Tensor:
+    return _empty(mask, len(matrix))
+
+
+@_deform_conv2d_backward.register_fake
+def _(gradient: Tensor, x: Tensor, offset: Tensor, matrix: Tensor, mask: Tensor, *sizes: int) -> tuple[Tensor, ...]:
+    of_x, of_offset, of_mask = (
+        torch.empty_like(value, memory_format=torch.channels_last) for value in (x, offset, mask)
+    )
+    return of_x, of_offset, torch.empty_like(matrix), of_mask
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, offset, matrix, _, mask, *ctx.sizes = inputs
+    ctx.save_for_backward(x, offset, matrix, mask)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    of_x, of_offset, of_matrix, of_mask = _deform_conv2d_backward(gradient, *ctx.saved_tensors, *ctx.sizes)
+    return of_x, of_offset, of_matrix, gradient.sum((0, 2, 3)), of_mask, None, None, None
+
+
+_deform_conv2d.register_autograd(_gradients, setup_context=_keep)
+
+
+@register_flop_formula(torch.ops.dense_nas.deform_conv2d)
+def _flops(x: Any, offset: Any, matrix: Any, bias: Any, mask: Any, *sizes: int, **unused: Any) -> int:
+    """Those of the product alone, as PyTorch counts a convolution's; from shapes."""
+    return int(2 * math.prod(matrix) * mask[0] * mask[2] * mask[3])
+
+
+@register_flop_formula(torch.ops.dense_nas.deform_conv2d_backward)
+def _flops_backward(gradient: Any, x: Any, offset: Any, matrix: Any, mask: Any, *sizes: int, **unused: Any) -> int:
+    return 2 * _flops(x, offset, matrix, None, mask)
 
 
 class DeformConv3x3(nn.Module):
@@ -130,8 +156,9 @@ class DeformConv3x3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W)."""
         predicted = self.conv_offset_mask(x)
-        pairs = predicted.shape[1] * 2 // 3
-        offset, mask = predicted[:, :pairs], predicted[:, pairs:].sigmoid()
+        masks = predicted.shape[1] // 3
+        offset, mask = predicted.split([2 * masks, masks], dim=1)
+        mask = mask.sigmoid()
         if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
             with torch.autocast("cpu", enabled=False):  # no kernel of it takes bfloat16
                 x, offset, mask = (value.to(self.weight.dtype) for value in (x, offset, mask))

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 import torchvision
 
 from search_spaces import InputError
-from search_spaces.parts import deform_conv
+from search_spaces.parts import deform_conv, deform_sampling
 from search_spaces.parts.deform_conv import DeformConv3x3, deform_conv2d
 
 
@@ -72,8 +72,32 @@ def test_not_a_number_in_the_offsets_reaches_the_output():
 @pytest.mark.parametrize("at_once", [1, 150, 10_000])
 def test_images_may_be_taken_in_any_portions(monkeypatch, at_once):
     inputs = draw(5, 4, (7, 9), 3, 2, 3, 1, 1, torch.float64, 2.0)
-    monkeypatch.setattr(deform_conv, "POSITIONS_AT_ONCE", at_once)
+    monkeypatch.setattr(deform_sampling, "POSITIONS_AT_ONCE", at_once)
     assert_equal(inputs)
+
+
+def test_no_image_at_all():
+    inputs = draw(0, 4, (6, 5), 3, 2, 3, 1, 1, torch.float64, 1.0)
+    y, *gradients = value_and_gradients(deform_conv2d, inputs, 1, 1)
+    assert y.shape == (0, 3, 6, 5)
+    assert [gradient.shape for gradient in gradients] == [value.shape for value in inputs]
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_the_operators_are_what_pytorch_asks_of_one():
+    x, offset, weight, bias, mask = draw(2, 4, (6, 5), 3, 2, 3, 1, 1, torch.float64, 1.0)
+    matrix = weight.detach().reshape(3, -1).requires_grad_()
+    torch.library.opcheck(deform_conv._deform_conv2d, (x, offset, matrix, bias, mask, 3, 1, 1))
+
+
+def test_kernels_are_compiled_where_machine_code_cannot_be_kept(monkeypatch):
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: (function, options)
+
+    monkeypatch.setattr(deform_sampling.numba, "njit", njit)
+    assert deform_sampling._compiled(abs) == (abs, deform_sampling.OPTIONS)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
