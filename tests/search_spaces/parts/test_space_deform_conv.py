@@ -2,6 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from search_spaces import InputError
 from search_spaces.parts import deform_conv, deform_sampling
@@ -57,6 +59,23 @@ def test_offsets_on_and_far_beyond_the_border(far):
     with torch.no_grad():
         inputs[1] += far
     assert_equal(inputs)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    channels=st.integers(1, 19),  # in a group; vectors hold 8 or 16
+    size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    k=st.sampled_from([1, 2, 3]),
+    padding=st.integers(0, 3),
+    dilation=st.integers(1, 3),
+    spread=st.sampled_from([0.0, 0.3, 3.0, 1e3]),
+)
+def test_any_shape_equals_torchvision(n, groups, channels, size, k, padding, dilation, spread):
+    assume(all(side + 2 * padding - dilation * (k - 1) >= 1 for side in size))
+    inputs = draw(n, groups * channels, size, 2, groups, k, padding, dilation, torch.float64, spread)
+    assert_equal(inputs, padding, dilation)
 
 
 def test_not_a_number_in_the_offsets_reaches_the_output():
