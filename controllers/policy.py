@@ -91,38 +91,59 @@ class TokenPolicy(nn.Module):
         Returns:
             tokens, int64 (N, T), and their log-probabilities in nats, float (N, T).
         """
-        (input_0, hidden_0, *biases_0), (input_1, hidden_1, *biases_1) = (
-            [value.numpy() for value in layer] for layer in self.lstm.all_weights
-        )
-        first = self.embedding.weight.numpy() @ input_0.T + (biases_0[0] + biases_0[1])  # a word's part of the gates
-        bias_1, vocabulary = biases_1[0] + biases_1[1], self.vocabulary.numpy()
+        (input_0, hidden_0, *biases_0), (input_1, hidden_1, *biases_1) = map(_halved, self.lstm.all_weights)
+        first = self.embedding.weight.numpy() @ input_0 + sum(biases_0)  # a word's part of the gates
+        both_1, bias_1, vocabulary = np.concatenate((input_1, hidden_1)), sum(biases_1), self.vocabulary.numpy()
         weight, bias = self.weight.numpy(), self.bias.masked_fill(self.vocabulary == 0, -torch.inf).numpy()
         count, heat = len(temperatures), np.array(temperatures, bias.dtype)[:, None]
-        races = self.bias.new_empty(len(bias), count, bias.shape[1]).exponential_(generator=generator).numpy()
-        h_0, c_0, h_1, c_1 = np.zeros((4, count, self.lstm.hidden_size), bias.dtype)
-        every, words = np.arange(count), np.zeros(count, np.int64)
-        tokens, log_probs = np.empty((count, len(bias)), np.int64), np.empty((count, len(bias)), bias.dtype)
-        for t, race in enumerate(races):
-            h_0, c_0 = _lstm_cell(first[words] + h_0 @ hidden_0.T, c_0)
-            h_1, c_1 = _lstm_cell(h_0 @ input_1.T + h_1 @ hidden_1.T + bias_1, c_1)
-            log_prob = _log_softmax((h_1 @ weight[t].T + bias[t]) / heat)
-            token = (np.exp(log_prob) / np.maximum(race, TINY)).argmax(axis=1)  # the first of exponential arrival times
-            tokens[:, t], log_probs[:, t] = token, log_prob[every, token]
+        races = self.bias.new_empty(len(bias), count, bias.shape[1]).exponential_(generator=generator)
+        lead = -races.clamp(min=TINY).log_().numpy()  # Gumbel noise: the largest sum with a logit wins
+        hidden = self.lstm.hidden_size
+        cell_0, cell_1 = np.zeros((2, count, hidden), bias.dtype)
+        states = np.zeros((count, 2 * hidden), bias.dtype)  # hidden states of both layers beside each other
+        h_0, h_1 = states[:, :hidden], states[:, hidden:]
+        words = np.zeros(count, np.int64)
+        tokens, logits = np.empty((count, len(bias)), np.int64), np.empty((count, *bias.shape), bias.dtype)
+        for t, ahead in enumerate(lead):
+            _lstm_cell(first[words] + h_0 @ hidden_0, cell_0, h_0)
+            _lstm_cell(states @ both_1 + bias_1, cell_1, h_1)
+            logits[:, t] = logit = (h_1 @ weight[t].T + bias[t]) / heat
+            tokens[:, t] = token = (logit + ahead).argmax(axis=1)
             words = vocabulary[t, token]
+        log_probs = np.take_along_axis(_log_softmax(logits), tokens[:, :, None], axis=2)[:, :, 0]
         if not np.isfinite(log_probs).all():
             raise FloatingPointError("the policy's weights have become infinite or no numbers")
         return tokens, log_probs
 
 
-def _lstm_cell(gates: np.ndarray, cell: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The new hidden and cell states, (N, H), from the gates (N, 4H) before their non-linearities, in torch's order."""
-    parts = gates.reshape(len(gates), 4, -1)
-    enter, forget, _, out = (0.5 + 0.5 * np.tanh(0.5 * parts)).transpose(1, 0, 2)  # the logistic function
-    cell = forget * cell + enter * np.tanh(parts[:, 2])
-    return out * np.tanh(cell), cell
+def _halved(layer: Sequence[Tensor]) -> list[np.ndarray]:
+    """A layer's weights, transposed, and biases, those of the logistic gates halved, as `_lstm_cell` wants them."""
+    gates = len(layer[0]) // 4
+    scale = layer[0].new_full((4 * gates,), 0.5)
+    scale[2 * gates : 3 * gates] = 1
+    return [(value.t() * scale).numpy() for value in layer]
+
+
+def _lstm_cell(gates: np.ndarray, cell: np.ndarray, hidden: np.ndarray) -> None:
+    """Overwrites the cell and hidden states, (N, H).
+
+    Args:
+        gates: (N, 4H), before their non-linearities, in torch's order, those of the logistic function halved: it is
+            (1 + tanh(x / 2)) / 2.
+        cell: (N, H).
+        hidden: (N, H).
+    """
+    size = cell.shape[1]
+    parts = np.tanh(gates)
+    candidate = parts[:, 2 * size : 3 * size].copy()
+    parts *= 0.5
+    parts += 0.5
+    cell *= parts[:, size : 2 * size]
+    cell += parts[:, :size] * candidate
+    np.multiply(parts[:, 3 * size :], np.tanh(cell), out=hidden)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:
     """Over the last axis."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
