@@ -127,8 +127,10 @@ def _bordered(place: float, size: int) -> int:
 
 
 @numba.njit(inline="always")
-def _bilinear(y: float, x: float, mask: float, height: int, width: int) -> tuple[Any, ...]:
-    """Rows above and below, columns left and right of a position, how far it is from the first, and the four shares."""
+def _bilinear(offset: np.ndarray, i: int, j: int, mask: float, height: int, width: int) -> tuple[Any, ...]:
+    """Rows above and below, columns left and right of (i, j) + offset, how far it is from the first, four shares."""
+    number = offset.dtype.type
+    y, x = offset[0] + number(i), offset[1] + number(j)
     top, left = np.floor(y), np.floor(x)
     down, right = y - top, x - left
     lower = mask * down
@@ -153,16 +155,15 @@ def _sample(
         mask: (n, H', W', G, T).
         columns: see above; overwritten.
     """
-    number, height, width = table.dtype.type, table.shape[1] - 2, table.shape[2] - 2
+    height, width = table.shape[1] - 2, table.shape[2] - 2
     images, out_height, out_width, groups, taps = mask.shape
     for n in range(images):
         for i in range(out_height):
             for j in range(out_width):
                 for g in range(groups):
                     for t in range(taps):
-                        y = offset[n, i, j, g, t, 0] + number(i + grid_y[t])
-                        x = offset[n, i, j, g, t, 1] + number(j + grid_x[t])
-                        rows, cols, _, shares = _bilinear(y, x, mask[n, i, j, g, t], height, width)
+                        at, m = offset[n, i, j, g, t], mask[n, i, j, g, t]
+                        rows, cols, _, shares = _bilinear(at, i + grid_y[t], j + grid_x[t], m, height, width)
                         a, b = table[n, rows[0], cols[0], g], table[n, rows[0], cols[1], g]
                         c, d = table[n, rows[1], cols[0], g], table[n, rows[1], cols[1], g]
                         column = columns[n, i, j, g, t]
@@ -191,10 +192,9 @@ def _sample_backward(
             for j in range(out_width):
                 for g in range(groups):
                     for t in range(taps):
-                        y = offset[n, i, j, g, t, 0] + number(i + grid_y[t])
-                        x = offset[n, i, j, g, t, 1] + number(j + grid_x[t])
-                        m = mask[n, i, j, g, t]
-                        rows, cols, (down, right), shares = _bilinear(y, x, m, height, width)
+                        at, m = offset[n, i, j, g, t], mask[n, i, j, g, t]
+                        rows, cols, far, shares = _bilinear(at, i + grid_y[t], j + grid_x[t], m, height, width)
+                        down, right = far
                         a, b = table[n, rows[0], cols[0], g], table[n, rows[0], cols[1], g]
                         c, d = table[n, rows[1], cols[0], g], table[n, rows[1], cols[1], g]
                         column, of_column = columns[n, i, j, g, t], of_columns[n, i, j, g, t]
