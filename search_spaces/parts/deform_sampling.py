@@ -62,7 +62,7 @@ class Sampling:
         inputs = self._arrays(self._inputs)
         for images in self._portions():
             rows = y[images].flatten(0, 2)
-            _sample(*self._grid, *(value[images] for value in inputs), by_tap)
+            _sample(*self._grid, *(value[images] for value in inputs), by_tap, None)
             torch.addmm(bias, columns[: len(rows)], matrix.t(), out=rows)
 
     def backward(self, gradient: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -74,11 +74,12 @@ class Sampling:
         found = torch.zeros_like(table), torch.empty_like(offsets), torch.empty_like(masks)
         of_matrix = torch.zeros_like(matrix)
         (columns, by_tap), (of_columns, of_by_tap) = self._columns(matrix), self._columns(matrix)
-        arrays = *self._arrays(self._inputs), *self._arrays(found)
+        inputs, of_inputs = self._arrays(self._inputs), self._arrays(found)
         for images in self._portions():
             rows = gradient[images].flatten(0, 2)
             torch.mm(rows, matrix, out=of_columns[: len(rows)])
-            _sample_backward(*self._grid, *(value[images] for value in arrays), of_by_tap, by_tap)
+            gradients = of_by_tap, *(value[images] for value in of_inputs)
+            _sample(*self._grid, *(value[images] for value in inputs), by_tap, gradients)
             of_matrix.addmm_(rows.t(), columns[: len(rows)])
         of_x, of_offset, of_mask = (value.permute(0, 3, 1, 2) for value in (found[0][:, 1:-1, 1:-1], *found[1:]))
         return of_x.contiguous(memory_format=torch.channels_last), of_offset, of_matrix, of_mask
@@ -143,9 +144,15 @@ def _bilinear(offset: np.ndarray, i: int, j: int, mask: float, height: int, widt
 
 @_compiled
 def _sample(
-    grid_y: np.ndarray, grid_x: np.ndarray, table: np.ndarray, offset: np.ndarray, mask: np.ndarray, columns: np.ndarray
+    grid_y: np.ndarray,
+    grid_x: np.ndarray,
+    table: np.ndarray,
+    offset: np.ndarray,
+    mask: np.ndarray,
+    columns: np.ndarray,
+    gradients: tuple[np.ndarray, ...] | None,
 ) -> None:
-    """Writes what is sampled, times the mask, to ``columns``.
+    """Writes what is sampled, times the mask, to ``columns``, and where they are asked for the gradients.
 
     Args:
         grid_y: int64 (T,), where the taps are from a position without an offset.
@@ -154,37 +161,9 @@ def _sample(
         offset: (n, H', W', G, T, 2), pixels along y and x.
         mask: (n, H', W', G, T).
         columns: see above; overwritten.
+        gradients: that of the columns, and those of the table, which is added to, of the offset and of the mask, which
+            are overwritten; None compiles a kernel without them.
     """
-    height, width = table.shape[1] - 2, table.shape[2] - 2
-    images, out_height, out_width, groups, taps = mask.shape
-    for n in range(images):
-        for i in range(out_height):
-            for j in range(out_width):
-                for g in range(groups):
-                    for t in range(taps):
-                        at, m = offset[n, i, j, g, t], mask[n, i, j, g, t]
-                        rows, cols, _, shares = _bilinear(at, i + grid_y[t], j + grid_x[t], m, height, width)
-                        a, b = table[n, rows[0], cols[0], g], table[n, rows[0], cols[1], g]
-                        c, d = table[n, rows[1], cols[0], g], table[n, rows[1], cols[1], g]
-                        column = columns[n, i, j, g, t]
-                        for z in range(len(column)):
-                            column[z] = shares[0] * a[z] + shares[1] * b[z] + shares[2] * c[z] + shares[3] * d[z]
-
-
-@_compiled
-def _sample_backward(
-    grid_y: np.ndarray,
-    grid_x: np.ndarray,
-    table: np.ndarray,
-    offset: np.ndarray,
-    mask: np.ndarray,
-    of_table: np.ndarray,
-    of_offset: np.ndarray,
-    of_mask: np.ndarray,
-    of_columns: np.ndarray,
-    columns: np.ndarray,
-) -> None:
-    """As `_sample`, and the gradients: adds to ``of_table``, overwrites ``of_offset`` and ``of_mask``."""
     number, height, width = table.dtype.type, table.shape[1] - 2, table.shape[2] - 2
     images, out_height, out_width, groups, taps = mask.shape
     for n in range(images):
@@ -194,23 +173,26 @@ def _sample_backward(
                     for t in range(taps):
                         at, m = offset[n, i, j, g, t], mask[n, i, j, g, t]
                         rows, cols, far, shares = _bilinear(at, i + grid_y[t], j + grid_x[t], m, height, width)
-                        down, right = far
                         a, b = table[n, rows[0], cols[0], g], table[n, rows[0], cols[1], g]
                         c, d = table[n, rows[1], cols[0], g], table[n, rows[1], cols[1], g]
-                        column, of_column = columns[n, i, j, g, t], of_columns[n, i, j, g, t]
-                        of_a = of_b = of_c = of_d = number(0)  # the gradients of the shares
+                        column = columns[n, i, j, g, t]
                         for z in range(len(column)):
                             column[z] = shares[0] * a[z] + shares[1] * b[z] + shares[2] * c[z] + shares[3] * d[z]
-                            of_a += of_column[z] * a[z]
-                            of_b += of_column[z] * b[z]
-                            of_c += of_column[z] * c[z]
-                            of_d += of_column[z] * d[z]
-                        for corner in range(4):  # one after the other: on the border they may be one
-                            to = of_table[n, rows[corner // 2], cols[corner % 2], g]
+                        if gradients is not None:
+                            of_columns, of_table, of_offset, of_mask = gradients
+                            of_column, (down, right) = of_columns[n, i, j, g, t], far
+                            of_a = of_b = of_c = of_d = number(0)  # the gradients of the shares
                             for z in range(len(column)):
-                                to[z] += shares[corner] * of_column[z]
-                        upper, lower = of_a + right * (of_b - of_a), of_c + right * (of_d - of_c)
-                        before, behind = of_a + down * (of_c - of_a), of_b + down * (of_d - of_b)
-                        of_mask[n, i, j, g, t] = upper + down * (lower - upper)
-                        of_offset[n, i, j, g, t, 0] = m * (lower - upper)
-                        of_offset[n, i, j, g, t, 1] = m * (behind - before)
+                                of_a += of_column[z] * a[z]
+                                of_b += of_column[z] * b[z]
+                                of_c += of_column[z] * c[z]
+                                of_d += of_column[z] * d[z]
+                            for corner in range(4):  # one after the other: on the border they may be one
+                                to = of_table[n, rows[corner // 2], cols[corner % 2], g]
+                                for z in range(len(column)):
+                                    to[z] += shares[corner] * of_column[z]
+                            upper, lower = of_a + right * (of_b - of_a), of_c + right * (of_d - of_c)
+                            before, behind = of_a + down * (of_c - of_a), of_b + down * (of_d - of_b)
+                            of_mask[n, i, j, g, t] = upper + down * (lower - upper)
+                            of_offset[n, i, j, g, t, 0] = m * (lower - upper)
+                            of_offset[n, i, j, g, t, 1] = m * (behind - before)
