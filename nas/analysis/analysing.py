@@ -99,7 +99,7 @@ def _tables(run: Run, contents: Contents, stages: list[StageTrials]) -> dict[str
     tables = {make.__name__: _one_below_the_other([make(stage) for stage in stages]) for make in _BY_STAGE}
     of_kinds, of_choices = zip(*(effects(stage) for stage in stages), strict=True)
     tables["effects"], tables["effects_by_choice"] = _one_below_the_other(of_kinds), _one_below_the_other(of_choices)
-    tables["wall_time"] = wall_time(stages, max(1, run.settings.workers))
+    tables["wall_time"] = wall_time(stages, run.settings.workers or 1)
     tables["controller"] = _controller(contents, stages)
     tables["promoted"] = promoted(run, contents)
     tables["correlations"] = correlations(tables["promoted"])

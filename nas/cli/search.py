@@ -73,12 +73,13 @@ def _run(arguments: Sequence[str] | None) -> None:
         values["task"] = {**(config["task"] or {}), **given["task"]}
     settings = SearchSettings.of(values)
 
+    from nas.searching.plan import with_workers
     from nas.searching.search import resume, start
 
     if "resume" in flags:
         resume(flags["resume"], **values)
     else:
-        start(settings)
+        start(with_workers(settings))
 
 
 if __name__ == "__main__":

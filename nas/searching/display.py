@@ -110,7 +110,7 @@ class Display:
             self.say(sentence)
         total = time.perf_counter() - self._begun
         if self._searching:
-            share = self._inside / (self._searching * max(1, workers))
+            share = self._inside / (self._searching * workers)
             self.say(
                 f"{total:.1f} s: {total - self._searching:.1f} s preparing, {self._searching:.1f} s searching,"
                 f" {share:.0%} of the search inside trials"

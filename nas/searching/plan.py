@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,10 @@ from search_spaces import Architecture, InputError, SearchSpace
 if TYPE_CHECKING:
     from proxy_tasks.task import ProxyTask, TaskOptions
 
-__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory", "with_backbone"]
+__all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory", "with_backbone", "with_workers"]
+
+MOST_WORKERS = 8  # that a command starts unasked: each takes some 600 MB
+TRIALS_EACH = 8  # fewer trials a worker are not worth its start, and of fewer rounds a controller learns little
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def resolve(settings: SearchSettings) -> SearchSettings:
             unknown; or what to start from is not to be had.
     """
     for name in ("ray_address", "gpus_per_worker"):
-        if settings.workers == 0 and getattr(settings, name) is not None:
-            raise InputError(f"setting {name!r} is for worker processes, but 'workers' is 0; give --workers too")
+        if not settings.workers and getattr(settings, name) is not None:
+            raise InputError(f"setting {name!r} is for worker processes, and there are none; give --workers too")
     space = settings.search_space()
     family = family_of(space)
     for option, owner in options_of_others(family).items():
@@ -64,7 +68,33 @@ def resolve(settings: SearchSettings) -> SearchSettings:
         )
     trials = trials * (len(names) // len(trials))
     start = found(settings.start_from)
-    return settings.changed(device=device, preset=preset, trials=trials, reward=reward, start_from=start)
+    return settings.changed(
+        device=device,
+        preset=preset,
+        trials=trials,
+        reward=reward,
+        start_from=start,
+        workers=settings.workers or 0,  # a library starts no processes unasked
+    )
+
+
+def with_workers(settings: SearchSettings) -> SearchSettings:
+    """The settings with a worker for each core where trials run on a CPU, for a command that was not told how many.
+
+    One worker a core is much faster than one process of as many threads. At most `MOST_WORKERS`, and none where a stage
+    has fewer than `TRIALS_EACH` trials for each of two.
+
+    Raises:
+        InputError: as for `resolve`.
+    """
+    resolved = resolve(settings)
+    if settings.workers is not None or resolved.device != "cpu" or find_spec("ray") is None:
+        return settings
+    from proxy_tasks.cpus import usable_cpus
+
+    assert resolved.trials is not None, "settings are resolved"
+    workers = min(usable_cpus(), MOST_WORKERS, max(resolved.trials) // TRIALS_EACH)
+    return settings.changed(workers=workers if workers > 1 else 0)
 
 
 def with_backbone(settings: SearchSettings) -> tuple[SearchSettings, str | None]:

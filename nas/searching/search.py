@@ -61,6 +61,8 @@ def start(settings: SearchSettings) -> Run:
     plan = make_plan(settings)
     task = _checked(settings, plan)
     with Display() as display, engine_of(settings) as engine:
+        if settings.workers:
+            display.say(f"Trials run in {settings.workers} worker processes; --workers 0 is this one alone, slower.")
         if settings.data is not None:
             display.say(task.open_data().describe())
         if advice is not None:

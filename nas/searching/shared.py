@@ -137,5 +137,5 @@ class Shared:
             lambda contender: subject_of(contender, whole),
             on_settled,
             self.limits,
-            isolated=self.settings.workers > 0,
+            isolated=bool(self.settings.workers),
         )

@@ -65,7 +65,7 @@ def run_stages(
             finished = _all(shared, plan) and confirm(shared)
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
-    display.closing(run, *closing_of(Run(run), settings.pareto), settings.workers)
+    display.closing(run, *closing_of(Run(run), settings.pareto), settings.workers or 1)
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
 
@@ -135,7 +135,7 @@ def _search(shared: Shared, stage: Stage, previous: Architecture | None) -> bool
             show,
             StoppingRule(settings.seed) if settings.early_stopping else None,
             shared.limits,
-            isolated=settings.workers > 0,
+            isolated=bool(settings.workers),
             start=stage.start,
             targets=Targets(settings.target),
             known=known,

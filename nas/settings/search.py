@@ -160,7 +160,12 @@ class Execution:
         )
         | {"alone": "macs"},
     )
-    workers: int = _setting(0, whole(0), "worker processes (Ray); 0 runs trials in this process", "N")
+    workers: int | None = _setting(
+        None,
+        whole(0),
+        "worker processes (Ray); 0 runs trials in this process; without it one a core on a CPU, at most 8",
+        "N",
+    )
     gpus_per_worker: float | None = _setting(
         None, GPUS, "GPUs of each worker, also a fraction; shared evenly without it", "F"
     )

@@ -106,7 +106,7 @@ def test_set_is_repeatable_and_reads_values_as_yaml_does():
         ({"worker": 2}, r"there is no setting 'worker'; known: space, .*did you mean 'workers'\?"),
         ({"workers": -1}, r"setting 'workers' must be a whole number of at least 0, got -1"),
         ({"workers": True}, r"setting 'workers' must be a whole number .*, got True"),
-        ({"workers": None}, r"setting 'workers' must be a whole number .*, got None"),
+        ({"workers": 1.0}, r"setting 'workers' must be a whole number .*, got 1.0"),
         ({"seed": 1.5}, r"setting 'seed' must be a whole number of at least 0, got 1.5"),
         ({"trials": 0}, r"setting 'trials' must be a whole number of at least 1, or one a stage .*, got 0"),
         ({"trials": "30;15"}, r"setting 'trials' must be .*, got '30;15'"),

@@ -26,7 +26,7 @@ def engine_of(settings: SearchSettings) -> Iterator[Engine]:
     Raises:
         InputError: Ray is not installed, or no cluster answers at the address, or it lacks what the workers need.
     """
-    if settings.workers == 0:
+    if not settings.workers:
         from nas.searching.engines import in_process
 
         yield lambda loop, task, make_task: in_process.run(loop, task)

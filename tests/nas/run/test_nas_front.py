@@ -96,7 +96,7 @@ def test_the_front_of_a_progressive_search_is_of_whole_decoders(tmp_path):
 
 
 def test_the_search_shows_the_front_of_its_target_and_the_one_asked_for(tmp_path, capsys):
-    flags = [*FLAGS, "--trials", "20"]
+    flags = [*FLAGS, "--trials", "20", "--workers", "0"]
     flags[flags.index("fake_tasks:TOY")] = "costly_toys:COSTLY"
     assert search_command.main([*flags, "--out", str(tmp_path / "a"), "--target", "params=500"]) == 0
     assert "the front of reward against params: " in capsys.readouterr().out

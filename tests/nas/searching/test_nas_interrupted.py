@@ -113,7 +113,7 @@ def test_a_full_disk_ends_the_search_with_a_sentence_and_can_be_resumed(tmp_path
 
     monkeypatch.setattr(RunStore, "__init__", small)
     path = tmp_path / "run"
-    assert search_command.main([*FLAGS, "--trials", "60", "--out", str(path)]) == 1
+    assert search_command.main([*FLAGS, "--trials", "60", "--workers", "0", "--out", str(path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "the disk is full (" in line
     assert f"free some space, then go on with nas-search --resume {path}" in line

@@ -14,7 +14,7 @@ import nas
 
 FLAGS = (
     "--space fake_tasks:TOY --controller fake_tasks:ToyController --device cpu --trials 30 --seed 3 --confirm 2,3"
-    " --set sleep=0.03"
+    " --workers 0 --set sleep=0.03"
 )
 
 

@@ -82,7 +82,7 @@ def test_workers_cluster_gpus_and_device_may_be_told_anew(run, monkeypatch):
     assert resumed(there, workers=0) == mine  # what the workers were told goes with them
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert resumed(mine, device="cuda") == mine.changed(device="cuda")
-    with pytest.raises(InputError, match="setting 'ray_address' is for worker processes, but 'workers' is 0"):
+    with pytest.raises(InputError, match="setting 'ray_address' is for worker processes, and there are none"):
         resumed(mine, ray_address="auto")
 
 

@@ -58,7 +58,7 @@ def test_the_winner_is_the_best_by_what_was_told(run):
 
 
 def test_tables_show_reward_told_cost_and_whether_the_target_is_met(tmp_path, capsys):
-    flags = [*FLAGS, "--trials", "20", "--out", str(tmp_path / "run"), "--target", "params=500"]
+    flags = [*FLAGS, "--trials", "20", "--workers", "0", "--out", str(tmp_path / "run"), "--target", "params=500"]
     flags[flags.index("fake_tasks:TOY")] = "costly_toys:COSTLY"
     assert search_command.main(flags) == 0
     shown = capsys.readouterr().out
