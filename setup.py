@@ -25,6 +25,7 @@ setup(
         "torch>=2.9",
         "torchvision>=0.24",
         "ray[train]>=2.51",
+        "cloudpickle>=3",
         "gymnasium>=1.0",
         "igraph>=1.0",
         "pycocotools>=2.0.8",

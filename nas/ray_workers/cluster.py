@@ -36,7 +36,7 @@ def threads_each(workers: int) -> int:
 
 
 def gpus_each(workers: int, gpus_per_worker: float | None, device: str) -> float:
-    """The number of GPUs of each worker, also a fraction; see `nas.searching.engines.ray_pool.Pool`."""
+    """The number of GPUs of each worker, also a fraction; see `nas.searching.engines.ray_actors.RayActors`."""
     found = ray.cluster_resources()
     gpus = gpus_per_worker
     if gpus is None:

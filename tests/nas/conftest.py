@@ -8,6 +8,8 @@ from toy_runs import TOYS
 
 import nas
 from nas.run.store import RunStore
+from nas.searching.engines.pool import pool
+from nas.searching.engines.processes import Processes
 
 
 @pytest.fixture
@@ -41,12 +43,18 @@ def run(tmp_path):
     return nas.search(**TOYS, trials=20, out=tmp_path / "run")
 
 
-@pytest.fixture(scope="module")
-def engine(request):
-    """The engine of Ray workers with a cluster of its own, which serves a module's tests; ``WORKERS`` is theirs."""
+@pytest.fixture(scope="module", params=["processes", "ray"])
+def hired(request):
+    """``hired(n)``: a pool of so many workers, of each kind; on Ray one cluster serves a module's tests.
+
+    ``WORKERS`` is the module's: how many it has at most.
+    """
+    if request.param == "processes":
+        yield lambda workers: pool(Processes(workers), workers)
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # workers import this folder's fakes
-        from nas.searching.engines import ray_pool
+        from nas.searching.engines.ray_actors import RayActors, connected
 
-        with ray_pool.connected(request.module.WORKERS, None):
-            yield ray_pool
+        with connected(request.module.WORKERS, None):
+            yield lambda workers: pool(RayActors(workers, None, "cpu"), workers)

@@ -1,4 +1,4 @@
-"""The stopping rule alone, in the search loop and in a whole search; on workers see ``test_nas_ray_pool``."""
+"""The stopping rule alone, in the search loop and in a whole search; on workers see ``test_nas_pool``."""
 
 import math
 import statistics

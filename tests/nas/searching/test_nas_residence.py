@@ -47,10 +47,10 @@ class Worker:
 @pytest.fixture
 def ray(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    from nas.searching.engines import ray_pool
+    from nas.searching.engines import ray_actors
 
-    with ray_pool.connected(2, None):
-        yield ray_pool.ray
+    with ray_actors.connected(2, None):
+        yield ray_actors.ray
 
 
 def test_workers_score_on_one_copy_of_the_features(ray, tmp_path):

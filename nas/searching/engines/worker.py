@@ -1,4 +1,4 @@
-"""One worker process of a search on Ray."""
+"""One worker process of a search."""
 
 import socket
 from collections.abc import Callable, Generator
@@ -22,7 +22,7 @@ def told_of(trial: Trial) -> dict[str, Any]:
 
 
 class Worker:
-    """The actor: evaluates trial after trial, on one task after the other, each made and prepared once.
+    """Evaluates trial after trial, on one task after the other, each made and prepared once.
 
     Args:
         threads: of torch.

@@ -1,4 +1,4 @@
-"""Trials on Ray workers: one local cluster serves all these tests."""
+"""Trials on workers, which are processes of this machine or Ray's: what they share."""
 
 import errno
 import os
@@ -38,17 +38,17 @@ class Each(ToyController):
 
 
 def search(
-    engine, store, space, controller, trials, fingerprints=None, stopping=None, limits=NO_LIMITS, told=None, **overrides
+    hired, store, space, controller, trials, fingerprints=None, stopping=None, limits=NO_LIMITS, told=None, **overrides
 ):
     own = told or {}
     loop = SearchLoop(store, "toy", trials, controller, stopping=stopping, limits=limits, isolated=True, **own)
     make_task = partial(ToyTask, space, TaskOptions(overrides=overrides))
-    with engine.pool(WORKERS, None, "cpu") as pool:
+    with hired(WORKERS) as pool:
         pool.run(loop, make_task, make_task().fingerprints() if fingerprints is None else fingerprints)
     return store.trials()
 
 
-def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys):
+def test_a_whole_run_on_workers_of_which_one_is_killed(hired, tmp_path, capsys):
     log, victim = tmp_path / "log", tmp_path / "victim"
     task = {"log": str(log), "victim": str(victim)}
     run = nas.search(**TOYS, trials=30, workers=WORKERS, task=task, out=tmp_path / "run", early_stopping=False)
@@ -68,11 +68,11 @@ def test_a_whole_run_on_workers_of_which_one_is_killed(engine, tmp_path, capsys)
     assert {threads for _, _, threads in evaluated} == {str(max(1, usable_cpus() // WORKERS))}
 
 
-def test_targets_and_the_scores_of_another_run_hold_with_workers_too(engine, store, tmp_path):
+def test_targets_and_the_scores_of_another_run_hold_with_workers_too(hired, store, tmp_path):
     score = "trial 7 of first", Outcome("done", -0.25, metrics={"macs": 6e9})
     known = {TOY.architecture((left, right, 0)).key: score for left in range(4) for right in range(4)}
     told = {"targets": Targets({"macs": 4e9}), "known": known}
-    rows = search(engine, store, TOY, ToyController(TOY), 20, told=told, log=str(tmp_path / "log"))
+    rows = search(hired, store, TOY, ToyController(TOY), 20, told=told, log=str(tmp_path / "log"))
     reused = [row for row in rows if row.key in known]
     assert {(row.status, row.reason, row.told) for row in reused} == {
         ("duplicate", "same network as trial 7 of first", -0.25 * 6)
@@ -82,8 +82,8 @@ def test_targets_and_the_scores_of_another_run_hold_with_workers_too(engine, sto
     assert len(Path(tmp_path / "log").read_text().splitlines()) == len({row.key for row in rows} - known.keys())
 
 
-def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tmp_path):
-    rows = search(engine, store, MOODY, Each(MOODY), len(MOODS) + 2, log=str(tmp_path / "log"))
+def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(hired, store, tmp_path):
+    rows = search(hired, store, MOODY, Each(MOODY), len(MOODS) + 2, log=str(tmp_path / "log"))
     status = {row.choices["mood"]: row.status for row in rows[: len(MOODS)]}
     assert status == {
         "fine": "done",
@@ -104,9 +104,9 @@ def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(engine, store, tm
     assert [row.status for row in rows[len(MOODS) :]] == ["duplicate", "duplicate"]
 
 
-def test_stopped_trials_free_their_worker_for_the_next(engine, store, tmp_path):
+def test_stopped_trials_free_their_worker_for_the_next(hired, store, tmp_path):
     files = {name: str(tmp_path / name) for name in ("log", "closed")}
-    rows = search(engine, store, TOY, ToyController(TOY), 60, stopping=StoppingRule(0), **files)
+    rows = search(hired, store, TOY, ToyController(TOY), 60, stopping=StoppingRule(0), **files)
     assert_stopped_by_rank(store, StoppingRule(0))
     stopped = {row.key for row in rows if row.status == "stopped"}
     evaluated = [line.split() for line in Path(files["log"]).read_text().splitlines()]
@@ -117,29 +117,20 @@ def test_stopped_trials_free_their_worker_for_the_next(engine, store, tmp_path):
     assert len(stopped - closed) < WORKERS  # a worker's last trial ends with its process
 
 
-def test_a_worker_that_cannot_prepare_ends_the_search_with_its_sentence(engine, store):
+def test_a_worker_that_cannot_prepare_ends_the_search_with_its_sentence(hired, store):
     with pytest.raises(InputError, match=r"toys.xml, line 3: the toy is broken"):
-        search(engine, store, TOY, ToyController(TOY), 8, bad=True)
+        search(hired, store, TOY, ToyController(TOY), 8, bad=True)
     assert all(row.status in ("running", "duplicate") for row in store.trials())
 
 
-def test_what_the_cluster_lacks_is_told(engine):
-    with pytest.raises(InputError, match=r"100 workers need 100 CPUs, but the Ray cluster has \d"):
-        engine.Pool(100, None, "cpu")
-    with pytest.raises(InputError, match=r"2 workers need 1 GPUs, but the Ray cluster has 0"):
-        engine.Pool(WORKERS, 0.5, "cpu")
-    with pytest.raises(InputError, match=r"device 'cuda' is asked for, but the Ray cluster has no GPU"):
-        engine.Pool(WORKERS, None, "cuda")
-
-
-def test_what_recording_a_trial_raises_ends_the_search_as_itself(engine, store, tmp_path):
+def test_what_recording_a_trial_raises_ends_the_search_as_itself(hired, store, tmp_path):
     def full(event):
         raise OSError(errno.ENOSPC, "the disk is full")
 
     loop = SearchLoop(store, "toy", 8, Each(MOODY), full, isolated=True)
     make_task = partial(ToyTask, MOODY, TaskOptions(overrides={"log": str(tmp_path / "log")}))
     begin = time.monotonic()
-    with pytest.raises(OSError, match="the disk is full"), engine.pool(WORKERS, None, "cpu") as pool:
+    with pytest.raises(OSError, match="the disk is full"), hired(WORKERS) as pool:
         pool.run(loop, make_task, make_task().fingerprints())
     assert time.monotonic() - begin < 60
     assert len(store.trials()) < 8
@@ -157,20 +148,20 @@ class Homeless:
         return ToyTask(TOY, TaskOptions())
 
 
-def test_workers_that_cannot_start_end_the_search_with_the_cause_and_no_trial_fails(engine, store):
+def test_workers_that_cannot_start_end_the_search_with_the_cause_and_no_trial_fails(hired, store):
     loop = SearchLoop(store, "toy", 8, ToyController(TOY), isolated=True)
     cause = r"^3 workers in a row could not start; the last one because of .*No module named 'nowhere'$"
-    with pytest.raises(SearchFailed, match=cause), engine.pool(WORKERS, None, "cpu") as pool:
+    with pytest.raises(SearchFailed, match=cause), hired(WORKERS) as pool:
         pool.run(loop, Homeless(), {})
     assert store.trials() == []
 
 
-def test_a_worker_that_hangs_is_replaced_and_its_trial_failed_for_the_moment(engine, store, tmp_path):
+def test_a_worker_that_hangs_is_replaced_and_its_trial_failed_for_the_moment(hired, store, tmp_path):
     log = tmp_path / "log"
     number = MOODS.index("sleeps")
     begin = time.monotonic()
     limits = Limits(trial_timeout=3.0)
-    rows = search(engine, store, MOODY, Each(MOODY), number + 3, limits=limits, log=str(log), nap=600.0)
+    rows = search(hired, store, MOODY, Each(MOODY), number + 3, limits=limits, log=str(log), nap=600.0)
     assert time.monotonic() - begin < 120
     late = rows[number]
     assert (late.status, late.reason, late.transient) == ("failed", "timed out after 3 s", True)
@@ -178,10 +169,22 @@ def test_a_worker_that_hangs_is_replaced_and_its_trial_failed_for_the_moment(eng
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
-def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
+@pytest.mark.parametrize("ray", [[], ["--gpus-per-worker", "0"]])
+def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path, ray):
     path, log = tmp_path / "run", tmp_path / "log"
     flags = [f"--{name}={value}" for name, value in TOYS.items()]
-    command = [sys.executable, "-m", "nas.cli.search", *flags, "--workers", "2", "--set", "sleep=60", f"log={log}"]
+    command = [
+        sys.executable,
+        "-m",
+        "nas.cli.search",
+        *flags,
+        *ray,
+        "--workers",
+        "2",
+        "--set",
+        "sleep=60",
+        f"log={log}",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*command, "--out", str(path)], env=environment, **pipes)
@@ -197,25 +200,8 @@ def test_ctrl_c_stops_the_workers_and_says_how_to_resume(tmp_path):
     assert set(nas.load_run(path).trials.status) <= {"running", "duplicate"}
 
 
-@pytest.mark.parametrize(
-    ("address", "message"),
-    [
-        ("127.0.0.1:1", r"no Ray cluster answers at '127.0.0.1:1': .*refused"),
-        ("ray://here:1", r"a Ray cluster's address is auto or HOST:PORT, got 'ray://here:1'"),
-        ("here", r"a Ray cluster's address is auto or HOST:PORT, got 'here'"),
-    ],
-)
-def test_no_cluster_at_an_address_is_told(monkeypatch, address, message):
-    from nas.searching.engines import ray_pool
-
-    monkeypatch.setattr(ray_pool.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray_pool.ray, "shutdown", lambda: None)
-    with pytest.raises(InputError, match=message), ray_pool.connected(1, address):
-        pass
-
-
-def test_a_worker_with_another_backbone_may_not_score(engine, store):
+def test_a_worker_with_another_backbone_may_not_score(hired, store):
     message = r"a worker on .* has another backbone than the driver \(fingerprint None, the driver's is beef\)"
     with pytest.raises(InputError, match=message):
-        search(engine, store, TOY, ToyController(TOY), 4, fingerprints={"backbone": "beef"})
+        search(hired, store, TOY, ToyController(TOY), 4, fingerprints={"backbone": "beef"})
     assert all(row.reward is None for row in store.trials())

@@ -1,18 +1,15 @@
-"""The pool of Ray workers when workers die, hang or cannot start at awkward moments, and when the driver is held up."""
+"""The pool of workers when workers die, hang or cannot start at awkward moments, and when the driver is held up."""
 
 import os
 import threading
 import time
 from functools import partial
 
-import pytest
 from fake_tasks import MOODY, WIDE, ToyController, ToyTask
 
-from nas.ray_workers import cluster
 from nas.searching.limits import Limits
 from nas.searching.loop import SearchLoop
 from proxy_tasks import TaskOptions
-from search_spaces import InputError
 
 WORKERS = 3
 
@@ -34,6 +31,23 @@ class Stubborn(ToyTask):
             time.sleep(1000)
 
 
+class Slow(ToyTask):
+    """Takes so many seconds to prepare; where ``first`` is a file, not in the process that makes it."""
+
+    def __init__(self, seconds, space=WIDE, first=None):
+        super().__init__(space, TaskOptions())
+        self._seconds, self._first = seconds, first
+
+    def prepare(self, progress):
+        try:
+            if self._first is not None:
+                with open(self._first, "x"):
+                    return
+        except FileExistsError:
+            pass
+        time.sleep(self._seconds)
+
+
 def loop_of(store, trials, space=WIDE, **limits):
     stage = space.name
     if stage not in {row.name for row in store.stages()}:
@@ -50,9 +64,15 @@ def run(pool, loop, make_task):
 
 
 def processes(pool):
+    return [process_of(seat.worker) for seat in pool.seats]
+
+
+def process_of(worker):
+    if hasattr(worker, "process"):
+        return worker.process.pid
     from ray import get
 
-    return [get(seat.worker.__ray_call__.remote(lambda self: os.getpid())) for seat in pool.seats]
+    return get(worker.actor.__ray_call__.remote(lambda self: os.getpid()))
 
 
 def killed(numbers):
@@ -64,17 +84,17 @@ def evaluations(log):
     return log.read_text().splitlines() if log.exists() else []
 
 
-def test_workers_that_die_together_before_their_first_trial_are_replaced(engine, store):
-    with engine.pool(WORKERS, None, "cpu") as pool:
+def test_workers_that_die_together_before_their_first_trial_are_replaced(hired, store):
+    with hired(WORKERS) as pool:
         killed(processes(pool))
         time.sleep(0.5)
         run(pool, loop_of(store, 5), toys())
     assert [(row.status, row.attempts) for row in store.trials()] == [("done", 1)] * 5
 
 
-def test_the_death_of_idle_workers_costs_no_trial_a_life(engine, store, tmp_path):
+def test_the_death_of_idle_workers_costs_no_trial_a_life(hired, store, tmp_path):
     log = tmp_path / "log"
-    with engine.pool(WORKERS, None, "cpu") as pool:
+    with hired(WORKERS) as pool:
         numbers = processes(pool)
 
         def kill_all():
@@ -91,34 +111,41 @@ def test_the_death_of_idle_workers_costs_no_trial_a_life(engine, store, tmp_path
     assert len(evaluations(log)) == 2
 
 
-def test_trials_that_workers_cannot_make_of_what_they_are_told_fail(engine, store):
+def test_trials_that_workers_cannot_make_of_what_they_are_told_fail(hired, store):
     """Their space is not the task's, and registered nowhere."""
-    with engine.pool(WORKERS, None, "cpu") as pool:
+    with hired(WORKERS) as pool:
         run(pool, loop_of(store, 1, space=WIDE), toys(MOODY))
     assert [(row.status, row.reason) for row in store.trials()] == [("failed", "its process died twice")]
 
 
-def test_where_one_worker_can_start_the_search_goes_on_without_the_others(engine, store, tmp_path):
+def test_where_one_worker_can_start_the_search_goes_on_without_the_others(hired, store, tmp_path):
     make_task = partial(Stubborn, WIDE, TaskOptions(overrides={"sleep": 1.0}), str(tmp_path / "first"))
-    with engine.pool(2, None, "cpu") as pool:
+    with hired(2) as pool:
         run(pool, loop_of(store, 8), make_task)
     assert [row.status for row in store.trials()] == ["done"] * 8
 
 
-def test_time_is_up_for_workers_that_never_start(engine, store):
-    from ray import get, kill, remote
-
-    other = remote(num_cpus=WORKERS)(ToyController).remote(WIDE)  # takes all processors
-    get(other.diagnostics.remote())
+def test_time_is_up_for_workers_that_never_start(hired, store):
     begin = time.monotonic()
-    with engine.pool(WORKERS, None, "cpu") as pool:
-        run(pool, loop_of(store, 4, deadline=begin + 2), toys())
+    with hired(WORKERS) as pool:
+        run(pool, loop_of(store, 4, deadline=begin + 2), partial(Slow, 1000.0))
     assert time.monotonic() - begin < 30
-    kill(other)
     assert store.trials() == []
 
 
-def test_trials_are_not_late_because_the_driver_was(engine, store):
+def test_a_worker_that_was_still_starting_takes_the_next_task(hired, store, tmp_path):
+    """What it says of the first task, which is over, is not taken for the second."""
+    first = tmp_path / "first"
+    with hired(2) as pool:
+        run(pool, loop_of(store, 3), partial(Slow, 4.0, WIDE, first))
+        began = time.monotonic()
+        run(pool, loop_of(store, 12, space=MOODY), partial(Slow, 4.0, MOODY, tmp_path / "second"))
+        assert time.monotonic() - began < 60
+    assert [row.status for row in store.trials("wide")] == ["done"] * 3
+    assert {row.status for row in store.trials("moody")} >= {"done", "failed"}
+
+
+def test_trials_are_not_late_because_the_driver_was(hired, store):
     held_up = []
 
     def slow(event):
@@ -126,47 +153,15 @@ def test_trials_are_not_late_because_the_driver_was(engine, store):
             held_up.append(time.sleep(5))
 
     loop = SearchLoop(store, "toy", 6, ToyController(WIDE), slow, limits=Limits(trial_timeout=4.0), isolated=True)
-    with engine.pool(WORKERS, None, "cpu") as pool:
+    with hired(WORKERS) as pool:
         run(pool, loop, toys(sleep=1))
     assert [row.status for row in store.trials()] == ["done"] * 6
 
 
-def test_a_worker_that_does_not_leave_its_task_is_replaced(engine, store, monkeypatch):
-    monkeypatch.setattr(engine, "LEAVE", 1.0)
-    with engine.pool(1, None, "cpu") as pool:
+def test_a_worker_that_does_not_leave_its_task_is_replaced(hired, store, monkeypatch):
+    monkeypatch.setattr("nas.searching.engines.pool.LEAVE", 1.0)
+    with hired(1) as pool:
         options = TaskOptions()
         run(pool, loop_of(store, 2), partial(Stubborn, WIDE, options, "", leaves=False))
         run(pool, loop_of(store, 2, space=MOODY, deadline=time.monotonic() + 60), toys(MOODY))
     assert len(store.trials("wide")) == len(store.trials("moody")) == 2
-
-
-class Found:
-    """What a cluster has, in place of Ray's own answers."""
-
-    def __init__(self, monkeypatch, **nodes):
-        totals = {kind: sum(counts) for kind, counts in nodes.items()}
-        monkeypatch.setattr(cluster.ray, "cluster_resources", lambda: totals)
-        alive = [{"Alive": True, "Resources": {"CPU": count}} for count in nodes["CPU"]]
-        monkeypatch.setattr(cluster.ray, "nodes", lambda: [*alive, {"Alive": False, "Resources": {"CPU": 64}}])
-
-
-@pytest.mark.parametrize(
-    ("gpus", "workers", "share"), [((1,), 1, 1), ((1,), 4, 0.25), ((2,), 3, 0.5), ((4, 4), 3, 1), ((1, 1), 7, 0.25)]
-)
-def test_a_worker_s_share_of_a_gpu_has_room_on_one(monkeypatch, gpus, workers, share):
-    Found(monkeypatch, CPU=(32, 32), GPU=gpus)
-    assert cluster.gpus_each(workers, None, "cuda") == share
-
-
-@pytest.mark.parametrize(
-    ("cores", "workers", "threads"), [((8,), 2, 4), ((5, 5), 3, 2), ((5, 5), 2, 5), ((1, 1), 2, 1), ((2,), 5, 1)]
-)
-def test_workers_threads_have_room_on_the_machines(monkeypatch, cores, workers, threads):
-    Found(monkeypatch, CPU=cores)
-    assert cluster.threads_each(workers) == threads
-
-
-def test_more_workers_than_processors_are_refused(monkeypatch):
-    Found(monkeypatch, CPU=(2, 1))
-    with pytest.raises(InputError, match=r"^4 workers need 4 CPUs, but the Ray cluster has 3$"):
-        cluster.gpus_each(4, None, "cpu")

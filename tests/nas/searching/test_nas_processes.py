@@ -1,0 +1,125 @@
+"""What worker processes of this machine alone have: no cluster, no fork, and an end with their driver."""
+
+import os
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fake_tasks import TOY, ToyController, ToyTask
+
+from nas.searching.engines.pool import WorkerLost
+from nas.searching.engines.processes import Processes
+from nas.searching.loop import SearchLoop
+from proxy_tasks import TaskOptions
+from proxy_tasks.cpus import usable_cpus
+
+SCRIPT = """
+import sys
+import nas
+
+print("begun", flush=True)
+nas.search("fake_tasks:TOY", controller="fake_tasks:ToyController", trials=6, workers=2, device="cpu", confirm=0,
+           out=sys.argv[1], task={"log": sys.argv[2], "sleep": float(sys.argv[3])})
+print("ray" in sys.modules, flush=True)
+"""
+
+
+def started(folder, *arguments):
+    script, away = folder / "script.py", folder / "away"
+    away.mkdir()
+    (away / "queue.py").write_text("raise ImportError('not this one')")
+    script.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(script), str(folder / "run"), str(folder / "log"), *arguments]
+    return subprocess.Popen(command, env=environment, cwd=away, stdout=subprocess.PIPE, text=True)
+
+
+def alive(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_script_needs_no_guard_and_loads_no_ray(tmp_path):
+    """Its main module is not run again in the workers, nor is a module of the working directory taken for another."""
+    with started(tmp_path, "0") as process:
+        shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert shown.count("begun") == 1
+    assert shown.splitlines()[-1] == "False"
+
+
+def test_workers_end_with_a_driver_that_is_killed(tmp_path):
+    log = tmp_path / "log"
+    with started(tmp_path, "600") as process:
+        while not log.exists() or len(log.read_text().splitlines()) < 2:
+            assert process.poll() is None
+            time.sleep(0.1)
+        workers = [int(line.split()[0]) for line in log.read_text().splitlines()]
+        assert all(alive(worker) for worker in workers)
+        process.kill()
+    until = time.monotonic() + 20
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def raises(error):
+    raise error
+
+
+def test_why_a_worker_is_lost():
+    backend = Processes(1)
+    worker = backend.hired()
+    try:
+        worker.ask("take", partial(raises, ValueError("no such toy")), {})
+        with pytest.raises(WorkerLost, match=r"^ValueError: no such toy$") as caught:
+            worker.answer()
+        assert caught.value.raised  # it lives
+        worker.ask("take", partial(os._exit, 7), {})
+        with pytest.raises(WorkerLost, match=r"^exit status 7$") as caught:
+            worker.answer()
+        assert not caught.value.raised
+        worker.ask("leave")  # nobody is there to ask
+        with pytest.raises(WorkerLost, match=r"^exit status 7$"):
+            worker.answer()
+    finally:
+        worker.end()
+
+
+def test_what_a_dying_worker_says_is_told():
+    worker = Processes(1).hired()
+    try:
+        worker.ask("take", partial(exec, "import os, sys; print('no memory', file=sys.stderr); os.abort()"), {})
+        with pytest.raises(WorkerLost, match=r"^SIGABRT: no memory$"):
+            worker.answer()
+    finally:
+        worker.end()
+
+
+def test_an_answer_to_a_question_that_was_given_up_is_passed_over():
+    backend = Processes(1)
+    worker = backend.hired()
+    try:
+        worker.ask("take", partial(raises, ValueError("the first")), {})
+        worker.ask("take", partial(ToyTask, TOY, TaskOptions()), {"data": "toys"})
+        while not backend.answered([worker], 60.0):
+            pass
+        assert worker.answer() is None
+    finally:
+        worker.end()
+
+
+def test_workers_share_the_processors(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("nas.searching.engines.processes.usable_cpus", lambda: 2 * usable_cpus())
+    from nas.searching.engines.pool import pool
+
+    log = tmp_path / "log"
+    make_task = partial(ToyTask, TOY, TaskOptions(overrides={"log": str(log)}))
+    with pool(Processes(1), 1) as hired:
+        hired.run(SearchLoop(store, "toy", 2, ToyController(TOY), isolated=True), make_task, {"data": "toys"})
+    assert {line.split()[2] for line in log.read_text().splitlines()} == {str(2 * usable_cpus())}
