@@ -1,6 +1,7 @@
-"""What a trial costs beside its evaluation, through the whole engine: in process, and on Ray workers.
+"""What a trial costs beside its evaluation, through the whole engine: in process, in worker processes, and on Ray.
 
     python -m benchmarks.instant_trials [--trials 3000] [--workers 0 2 16] [--controllers lstm-ppo evolution random]
+        [--ray]
 
 runs searches of 35 choices whose trials take no time. Printed are, for each controller and number of workers,
 milliseconds a trial (from the first tenth of the trials to the last, so that no start-up is in it), kilobytes written
@@ -81,7 +82,7 @@ class Memory:
         return [resident for when, resident in self.samples if when <= moment or when == self.samples[0][0]][-1]
 
 
-def measured(controller: str, workers: int, trials: int, out: Path) -> str:
+def measured(controller: str, workers: int, trials: int, ray: bool, out: Path) -> str:
     """One row of the table."""
     before = written()
     with Memory() as memory:
@@ -90,6 +91,7 @@ def measured(controller: str, workers: int, trials: int, out: Path) -> str:
             controller=controller,
             trials=trials,
             workers=workers,
+            gpus_per_worker=0 if ray else None,  # shares of GPUs are Ray's
             device="cpu",
             confirm=0,
             out=out,
@@ -108,12 +110,13 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=3000)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 16])
     parser.add_argument("--controllers", nargs="+", default=["lstm-ppo", "evolution", "random"])
+    parser.add_argument("--ray", action="store_true", help="the workers are Ray's")
     given = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as root:
         for workers, controller in product(given.workers, given.controllers):
             out = Path(root) / f"{controller}-{workers}"
-            rows.append(measured(controller, workers, given.trials, out))
+            rows.append(measured(controller, workers, given.trials, given.ray, out))
     print("| controller | workers | trials | ms a trial | kB a trial | driver's growth, MB | closing, MB |")
     print("| --- " * 7 + "|")
     print("\n".join(rows))

@@ -8,7 +8,10 @@ PPO", Huang et al. 2022.
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +31,19 @@ _SNAPSHOT_ROLLOUTS = 100  # a snapshot has 0.4 MB, 4 kB a trial; repeating the u
 _HOTTER = tuple(1.1**number for number in range(1, 20))  # temperatures of the tries of a network not proposed before
 
 
-class Rollout(NamedTuple):
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch on one thread: more only hinder tensors so small, and their number would decide how sums are rounded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Rollout:
     """A proposal that was told.
 
     Args:
@@ -40,6 +55,11 @@ class Rollout(NamedTuple):
     tokens: tuple[int, ...]
     log_probs: tuple[float, ...]
     reward: float
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """As it is saved."""
+        return {"tokens": list(self.tokens), "log_probs": list(self.log_probs), "reward": self.reward}
 
 
 class LstmPpo:
@@ -157,6 +177,7 @@ class LstmPpo:
             self._update(self._batch(list(self._told.values())[-_REUSES * self.rollouts :]))
             self._log.mark("updates", "diagnostics")
 
+    @_one_thread()
     @torch.no_grad()
     def _log_probs_now(self, tokens: tuple[int, ...]) -> tuple[float, ...]:
         """The tokens' log-probabilities under the policy as it is."""
@@ -167,6 +188,7 @@ class LstmPpo:
         """Figures of the latest update's last epoch; see `ppo_loss`, and ``explained_variance`` before the update."""
         return dict(self._diagnostics)
 
+    @_one_thread()
     @torch.no_grad()
     def _batch(self, rollouts: list[Rollout]) -> Batch:
         tokens = torch.tensor([rollout.tokens for rollout in rollouts])
@@ -186,6 +208,7 @@ class LstmPpo:
         self._diagnostics["explained_variance"] = explained_variance(values, targets)
         return Batch(tokens, log_probs, advantages, targets, weights)
 
+    @_one_thread()
     def _update(self, batch: Batch) -> None:
         # 5. Several epochs on the whole batch: of these sizes, minibatches only add noise.
         for _ in range(self.epochs):
@@ -217,7 +240,7 @@ class LstmPpo:
             "diagnostics": self._diagnostics,
             **self._seen.parts,
             **{f"open.{number}": list(log_probs) for number, log_probs in self._open.items()},
-            **{f"told.{number}": _plain(rollout) for number, rollout in self._told.items()},
+            **{f"told.{number}": rollout.plain for number, rollout in self._told.items()},
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -235,8 +258,8 @@ class LstmPpo:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores `state_dict` by repeating the updates since its snapshot, which takes about a second at most.
 
-        On the same machine with as many threads, the policy is the same bit for bit; elsewhere sums may be rounded
-        differently, and the policy is the same up to that.
+        On the same machine the policy is the same bit for bit; elsewhere sums may be rounded differently, and it is the
+        same up to that.
 
         Raises:
             InputError: the state is of another controller or space.
@@ -266,10 +289,6 @@ class LstmPpo:
             tokens = tuple(plain["tokens"])
             log_probs = plain.get("log_probs") or self._log_probs_now(tokens)
             yield number, Rollout(tokens, tuple(log_probs), plain["reward"])
-
-
-def _plain(rollout: Rollout) -> dict[str, Any]:
-    return {"tokens": list(rollout.tokens), "log_probs": list(rollout.log_probs), "reward": rollout.reward}
 
 
 def _number(name: str) -> int:

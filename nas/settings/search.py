@@ -163,7 +163,7 @@ class Execution:
     workers: int | None = _setting(
         None,
         whole(0),
-        "worker processes (Ray); 0 runs trials in this process; without it one a core on a CPU, at most 8",
+        "worker processes; 0 runs trials in this process; without it one a core on a CPU, at most 8",
         "N",
     )
     gpus_per_worker: float | None = _setting(
