@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["SHARE", "Size", "affordable", "candidates", "chosen", "confirm", "confirming_task"]
 
 SHARE = 0.2  # of the search's time, which confirmation takes at most, unless its least takes more
+SOME = 3  # candidates, which are worth more than a second reference: a stage's best score is often the luckiest one
 FEWEST = 2  # candidates, below which there is nothing to choose among, and seeds, below which there is no deviation
 
 
@@ -89,10 +90,10 @@ def confirm(shared: Shared) -> bool:
 def candidates(whole: SearchSpace, store: RunStore, takes: Callable[[Architecture], bool]) -> Iterator[Contender]:
     """What may be confirmed, best first: the done trials of all stages, each network once.
 
-    The rewards of different stages are not measured alike, so ranks are interleaved: the best of the last stage, the
-    best of the first, the second of the last, and so on. A trial of the last stage is joined with the winners that its
-    stage was searched with; one of the first stands alone (a pyramid under the standard head). Those of stages between
-    are no whole networks, and are left out.
+    The rewards of different stages are not measured alike, so ranks are interleaved: the best of the first stage, the
+    best of the last, the second of the first (another pyramid, which the second of the last is not), and so on. A trial
+    of the last stage is joined with the winners that its stage was searched with; one of the first stands alone (a
+    pyramid under the standard head). Those of stages between are no whole networks, and are left out.
 
     Args:
         whole: the space that is searched.
@@ -110,7 +111,7 @@ def candidates(whole: SearchSpace, store: RunStore, takes: Callable[[Architectur
     def alone(first: Ranked) -> tuple[Architecture, list[Ranked]]:
         return whole.stages[0].from_named(first.choices), [first]
 
-    lists = [map(joined, ranked[-1]), *([map(alone, ranked[0])] if before else [])]
+    lists = [*([map(alone, ranked[0])] if before else []), map(joined, ranked[-1])]
     seen = set()
     for architecture, trials in filter(None, chain.from_iterable(zip_longest(*lists))):
         if architecture.key not in seen and takes(architecture):
@@ -138,10 +139,10 @@ def chosen(ranked: Iterable[Contender], count: int, starts: Collection[str]) -> 
 def affordable(store: RunStore, wanted: Size, against: Sequence[Contender]) -> Size:
     """As much of what is wanted as can be confirmed in `SHARE` of the search's time, or else the least.
 
-    Candidates are given up first, down to `FEWEST`, then all references but the family's first, then seeds, down to
-    `FEWEST`. The search's time is that inside all its trials. A candidate is taken to cost the mean time of a done
-    trial, of the stage whose trials take longest; a reference what it took before the search, or else as much as a
-    candidate.
+    Candidates are given up first, down to `SOME`, then all references but the family's first, then candidates and last
+    seeds, down to `FEWEST`. The search's time is that inside all its trials. A candidate is taken to cost the mean time
+    of a done trial, of the stage whose trials take longest; a reference what it took before the search, or else as much
+    as a candidate.
     """
     trials = store.trials()
     left = SHARE * math.fsum(row.seconds or 0.0 for row in trials)
@@ -161,8 +162,11 @@ def affordable(store: RunStore, wanted: Size, against: Sequence[Contender]) -> S
 
 def _sizes(wanted: Size) -> Iterator[Size]:
     """What is wanted and all that is less, in the order in which it is given up."""
-    least, first = min(FEWEST, wanted.candidates), min(1, wanted.references)
-    for count in range(wanted.candidates, least - 1, -1):
+    some, least = min(SOME, wanted.candidates), min(FEWEST, wanted.candidates)
+    first = min(1, wanted.references)
+    for count in range(wanted.candidates, some - 1, -1):
         yield replace(wanted, candidates=count)
+    for count in range(some, least - 1, -1):
+        yield Size(count, first, wanted.seeds)
     for seeds in range(wanted.seeds, min(FEWEST, wanted.seeds) - 1, -1):
         yield Size(least, first, seeds)

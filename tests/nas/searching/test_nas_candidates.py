@@ -25,17 +25,17 @@ def decoders(tmp_path, monkeypatch):
     store.close()
 
 
-def test_ranks_of_stages_are_interleaved_the_last_stage_s_first_and_stopped_trials_are_none(decoders):
+def test_ranks_of_stages_are_interleaved_the_first_stage_s_first_and_stopped_trials_are_none(decoders):
     whole, store = decoders
     found = list(candidates(whole, store, lambda architecture: True))
     assert [(one.space, one.trials) for one in found] == [
-        ("fcos_decoder", (3, 6)),
         ("fcos_fpn", (3,)),
-        ("fcos_decoder", (3, 5)),
+        ("fcos_decoder", (3, 6)),
         ("fcos_fpn", (2,)),
+        ("fcos_decoder", (3, 5)),
     ]
     (fpn, head) = (store.trials(space.name)[2] for space in whole.stages)
-    assert found[0].choices == {**fpn.choices, **head.choices}
+    assert found[1].choices == {**fpn.choices, **head.choices}
     only = candidates(whole, store, lambda architecture: architecture.space.name == "fcos_fpn")
     assert [one.trials for one in only] == [(3,), (2,)]
 
@@ -66,7 +66,7 @@ def test_confirmation_keeps_to_a_fifth_of_the_search_s_time(decoders):
     assert affordable(store, Size(20, 1, 4), [Contender("one")]) == Size(3, 1, 4)
 
 
-def test_where_a_fifth_is_too_little_references_go_after_candidates_and_seeds_last(decoders):
+def test_where_a_fifth_is_too_little_references_go_before_the_third_candidate_and_seeds_last(decoders):
     _, store = decoders
     pair = [Contender("one"), Contender("other")]
     store.record_plan("reference", [(one, 0) for one in pair])
@@ -78,8 +78,9 @@ def test_where_a_fifth_is_too_little_references_go_after_candidates_and_seeds_la
         return affordable(store, Size(5, 2, 3), pair)
 
     assert size(5 * 3 * (5 * 10 + 40)) == Size(5, 2, 3)
-    assert size(5 * 3 * (2 * 10 + 40)) == Size(2, 2, 3)
-    assert size(5 * 3 * (2 * 10 + 39)) == size(5 * 3 * (2 * 10 + 10)) == Size(2, 1, 3)
+    assert size(5 * 3 * (3 * 10 + 40)) == Size(3, 2, 3)
+    assert size(5 * 3 * (3 * 10 + 39)) == size(5 * 3 * (3 * 10 + 10)) == Size(3, 1, 3)
+    assert size(5 * 3 * (3 * 10 + 9)) == size(5 * 3 * (2 * 10 + 10)) == Size(2, 1, 3)
     assert size(5 * 3 * (2 * 10 + 9)) == size(1) == Size(2, 1, 2)  # the least
 
 
