@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory", "with_backbone", "with_workers"]
 
 MOST_WORKERS = 8  # that a command starts unasked: each takes some 600 MB
-TRIALS_EACH = 8  # fewer trials a worker are not worth its start, and of fewer rounds a controller learns little
+TRIALS_EACH = 5  # fewer trials a worker are not worth its start, and of fewer rounds a controller learns little
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ def cores(monkeypatch):
         (2, 1000, 2),
         (6, 1000, 6),
         (64, 1000, 8),
-        (6, 31, 3),
-        (2, 15, 0),
-        (2, 16, 2),
-        (4, (8, 30), 3),
-        (4, None, 3),  # the preset's 30
+        (6, 19, 3),
+        (2, 9, 0),
+        (2, 10, 2),
+        (4, (8, 15), 3),
+        (8, None, 6),  # the preset's 30
     ],
 )
 def test_a_command_starts_one_a_core_as_far_as_there_are_trials(cores, number, trials, workers):
