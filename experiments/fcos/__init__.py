@@ -13,7 +13,7 @@ FAMILY = Family(
         *("fcos_decoder_linear", "fcos_fpn_linear"),
     ),
     trials={  # FPN and head of a progressive search, trials of any other; "paper": NAS-FCOS, sec. 4.1
-        "demo": {2: (60, 24), 1: (30,)},
+        "demo": {2: (50, 20), 1: (30,)},
         "paper": {2: (2800, 600), 1: (2000,)},
     },
     reward="loss",  # thesis eq. 7.2

@@ -156,7 +156,7 @@ def test_a_missing_settings_file_is_told(tmp_path):
 
 def test_settings_are_resolved_by_device_preset_and_stages():
     resolved = resolve(SearchSettings(space="fcos_decoder", device="cpu"))
-    assert (resolved.preset, resolved.trials) == ("demo", (60, 24))
+    assert (resolved.preset, resolved.trials) == ("demo", (50, 20))
     assert resolve(SearchSettings(device="cpu", preset="paper")).trials == (2800, 600)
     assert resolve(SearchSettings(device="cpu", space="fcos_head")).trials == (30,)
     assert resolve(SearchSettings(device="cpu", trials=5)).trials == (5, 5)
