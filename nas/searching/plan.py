@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,13 +81,13 @@ def with_workers(settings: SearchSettings) -> SearchSettings:
     """The settings with a worker for each core where trials run on a CPU, for a command that was not told how many.
 
     One worker a core is much faster than one process of as many threads. At most `MOST_WORKERS`, and none where a stage
-    has fewer than `TRIALS_EACH` trials for each of two.
+    has fewer than `TRIALS_EACH` trials for each of two, or where latencies are measured, which others would disturb.
 
     Raises:
         InputError: as for `resolve`.
     """
     resolved = resolve(settings)
-    if settings.workers is not None or resolved.device != "cpu" or find_spec("ray") is None:
+    if settings.workers is not None or resolved.device != "cpu" or LATENCY in resolved.target:
         return settings
     from proxy_tasks.cpus import usable_cpus
 

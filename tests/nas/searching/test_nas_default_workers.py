@@ -1,7 +1,5 @@
 """The worker processes of a search that names none: one a core for the command, none for the library."""
 
-import importlib.util
-
 import pytest
 import torch
 from places import FAST
@@ -46,17 +44,16 @@ def test_what_is_asked_for_stays(cores):
     assert decided(workers=3, trials=1) == 3
 
 
+def test_latencies_are_measured_with_nothing_beside_them(cores):
+    cores(4)
+    assert decided(trials=100, target="latency_ms=12") == 0
+    assert decided(trials=100, target="macs=1G") == 4
+
+
 def test_on_a_gpu_trials_stay_in_this_process(cores, monkeypatch):
     cores(4)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert decided(device="auto", trials=100) == 0
-
-
-def test_without_ray_trials_stay_in_this_process(cores, monkeypatch):
-    cores(4)
-    found = importlib.util.find_spec
-    monkeypatch.setattr("nas.searching.plan.find_spec", lambda name: None if name == "ray" else found(name))
-    assert decided(trials=100) == 0
 
 
 def test_the_library_starts_none_unasked(cores):
