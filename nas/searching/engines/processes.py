@@ -24,6 +24,8 @@ from proxy_tasks.cpus import usable_cpus
 
 __all__ = ["Processes"]
 
+KILLED = 10.0  # seconds at most until a process that is killed has ended
+
 
 class _Process:
     """A `nas.searching.engines.pool.Hired`.
@@ -82,17 +84,22 @@ class _Process:
         return value
 
     def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self._killed()
         self.connection.close()
         self._errors.close()
 
+    def _killed(self) -> int | None:
+        """The exit status; None where the kernel does not end the process, which waits for a file system."""
+        self.process.kill()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(KILLED)
+        return self.process.returncode
+
     def _why(self) -> str:
         """How the process ended, and the last that it wrote."""
-        self.process.kill()  # a connection that is closed is of no use
-        code = self.process.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        self._errors.seek(0)
+        code = self._killed()  # a connection that is closed is of no use
+        how = "no answer" if code is None else signal.strsignal(-code) or "" if code < 0 else f"exit status {code}"
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 4096))
         lines = self._errors.read().decode(errors="replace").split("\n")
         return ": ".join([how, *[line.strip() for line in lines if line.strip()][-1:]])
 
@@ -114,7 +121,5 @@ class Processes:
     def answered(self, asked: Collection[_Process], timeout: float) -> list[_Process]:
         """See `nas.searching.engines.pool.Backend`."""
         workers = {worker.connection: worker for worker in asked}
-        ready = [
-            workers[connection] for connection in wait(list(workers), timeout) if isinstance(connection, Connection)
-        ]
+        ready = (workers[one] for one in wait(list(workers), timeout) if isinstance(one, Connection))
         return [worker for worker in ready if worker.listens()]

@@ -32,7 +32,7 @@ def started(folder, *arguments):
     away.mkdir()
     (away / "queue.py").write_text("raise ImportError('not this one')")
     script.write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
     command = [sys.executable, str(script), str(folder / "run"), str(folder / "log"), *arguments]
     return subprocess.Popen(command, env=environment, cwd=away, stdout=subprocess.PIPE, text=True)
 
@@ -95,7 +95,7 @@ def test_what_a_dying_worker_says_is_told():
     worker = Processes(1).hired()
     try:
         worker.ask("take", partial(exec, "import os, sys; print('no memory', file=sys.stderr); os.abort()"), {})
-        with pytest.raises(WorkerLost, match=r"^SIGABRT: no memory$"):
+        with pytest.raises(WorkerLost, match=r"^Aborted: no memory$"):
             worker.answer()
     finally:
         worker.end()

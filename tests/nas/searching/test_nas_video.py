@@ -36,6 +36,7 @@ def place(tmp_path_factory):
 def flags(place, out, *more):
     return [
         *("--space", "video_cell", "--device", "cpu", "--controller", "random", "--trials", str(TRIALS), "--seed", "5"),
+        *("--workers", "0"),
         *(
             "--confirm",
             "1,2",
