@@ -88,7 +88,8 @@ class PartwiseController(Controller, Protocol):
         """The parts that have changed since the last call; None stands for a part that is gone.
 
         The first call, and the first one after `load_state_dict`, returns all parts. Whoever calls must save what it
-        gets in one transaction: the next call does not repeat it. The parts saved are then equal to `state_dict`.
+        gets in one transaction: the next call does not repeat it. The parts saved are then equal to `state_dict`. They
+        are no copies: they are to be saved before anything else is asked of the controller.
         """
 
 

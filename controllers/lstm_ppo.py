@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from controllers.base import Proposal
 from controllers.checks import check_number, check_state, check_whole, finite
@@ -28,7 +28,7 @@ __all__ = ["LstmPpo"]
 
 _REUSES = 4  # updates that each rollout takes part in
 _SNAPSHOT_ROLLOUTS = 100  # a snapshot has 0.4 MB, 4 kB a trial; repeating the updates since one takes about a second
-_HOTTER = tuple(1.1**number for number in range(1, 20))  # temperatures of the tries of a network not proposed before
+_TEMPERATURES = tuple(1.1**number for number in range(20))  # of the tries of a network not proposed before
 
 
 @contextmanager
@@ -119,6 +119,7 @@ class LstmPpo:
         self._diagnostics: dict[str, float] = {}
         self._snapshot = self._weights()
         self._seen = SeenKeys()
+        self._architecture = lru_cache(1000)(space.architecture)  # a policy that has settled draws the same again
         self._log = PartLog()
 
     def _make_policy(self, hidden: int | None = None) -> None:
@@ -135,15 +136,12 @@ class LstmPpo:
         return self._proposal(architecture, log_probs)
 
     def _draws(self) -> Iterator[tuple[Architecture, tuple[float, ...]]]:
-        first = next(self._drawn((1.0,)))
-        yield first
-        if len(self._seen) < self.space.cardinality:
-            yield from self._drawn(_HOTTER)  # all at once, in little more time than one
-        yield first
-
-    def _drawn(self, temperatures: tuple[float, ...]) -> Iterator[tuple[Architecture, tuple[float, ...]]]:
-        for tokens, log_probs in zip(*self.policy.sample(self._generator, temperatures), strict=True):
-            yield self.space.architecture(tokens.tolist()), tuple(log_probs.tolist())
+        left = len(self._seen) < self.space.cardinality
+        # all at once, in twice the time of one: most draws of a policy that has settled are known
+        drawn = self.policy.sample(self._generator, _TEMPERATURES if left else _TEMPERATURES[:1])
+        draws = [(tokens, tuple(log_probs)) for tokens, log_probs in zip(*(d.tolist() for d in drawn), strict=True)]
+        for tokens, log_probs in (*draws, draws[0]):
+            yield self._architecture(tuple(tokens)), log_probs
 
     def propose(self, tokens: Sequence[int]) -> Proposal:
         """See `StartableController`: a rollout with the tokens' log-probabilities under the policy as it is."""
@@ -174,7 +172,7 @@ class LstmPpo:
         self._told[self._counted] = rollout
         self._counted += 1
         if self._counted % self.rollouts == 0:
-            self._update(self._batch(list(self._told.values())[-_REUSES * self.rollouts :]))
+            self._update(list(self._told.values())[-_REUSES * self.rollouts :])
             self._log.mark("updates", "diagnostics")
 
     @_one_thread()
@@ -188,33 +186,34 @@ class LstmPpo:
         """Figures of the latest update's last epoch; see `ppo_loss`, and ``explained_variance`` before the update."""
         return dict(self._diagnostics)
 
-    @_one_thread()
-    @torch.no_grad()
-    def _batch(self, rollouts: list[Rollout]) -> Batch:
-        tokens = torch.tensor([rollout.tokens for rollout in rollouts])
+    def _batch(self, rollouts: list[Rollout], tokens: Tensor, log_probs: Tensor, values: Tensor) -> Batch:
+        """What an update learns from; log-probabilities and values are those of the policy as the update finds it."""
         drawn = torch.tensor([rollout.log_probs for rollout in rollouts])
         # 1. Rewards by rank, so that their sign, scale and outliers do not matter.
         targets = rank_normalise([rollout.reward for rollout in rollouts]).unsqueeze(1)
         # 2. Advantage = reward - value: the reward comes last and undiscounted, so it is every token's return.
-        distributions, values = self.policy(tokens)
-        log_probs = distributions.log_prob(tokens)
+        advantages = targets - values
         # 3. A token of an earlier policy counts by how likely this one still draws it, at most fully (decoupled PPO,
         #    Hilton et al. 2022; truncated as in IMPALA, Espeholt et al. 2018, sec. 4.1). A whole sequence's weight,
         #    the product of its tokens', would be near 0 after a few updates.
         weights = (log_probs - drawn).exp().clamp(max=1.0)
         # 4. Normalised over the batch (37 details, no. 7); equal rewards prefer nothing.
-        advantages = targets - values
         advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8) * targets.any()
         self._diagnostics["explained_variance"] = explained_variance(values, targets)
         return Batch(tokens, log_probs, advantages, targets, weights)
 
     @_one_thread()
-    def _update(self, batch: Batch) -> None:
+    def _update(self, rollouts: list[Rollout]) -> None:
+        tokens, batch = torch.tensor([rollout.tokens for rollout in rollouts]), None
         # 5. Several epochs on the whole batch: of these sizes, minibatches only add noise.
         for _ in range(self.epochs):
+            distributions, values = self.policy(tokens)
+            if batch is None:
+                batch = self._batch(rollouts, tokens, distributions.log_prob(tokens).detach(), values.detach())
             # 6. Clipped surrogate, entropy bonus and value loss in one step; the value loss is not clipped, which does
             #    not help (Andrychowicz et al. 2021, sec. 3.2).
-            loss, figures = ppo_loss(self.policy, batch, self.clip, self.entropy_weight, self.value_weight)
+            weights = self.entropy_weight, self.value_weight
+            loss, figures = ppo_loss(distributions, values, batch, self.clip, *weights)
             self._optimiser.zero_grad()
             loss.backward()
             # 7. Global gradient clipping (37 details, no. 11); Adam's epsilon is 1e-5 (no. 3).

@@ -1,6 +1,5 @@
 """Which parts of a controller's state have to be saved; see `controllers.base.PartwiseController`."""
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -24,9 +23,9 @@ class PartLog:
         self._changed = set(saved)
 
     def take(self, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """Copies of those of ``parts`` that are new or marked, and None for each that is gone; they count as saved."""
+        """Those of ``parts`` that are new or marked, and None for each that is gone; they count as saved."""
         gone = dict.fromkeys(self._saved - parts.keys())
-        fresh = {name: copy.deepcopy(part) for name, part in parts.items() if self._is_fresh(name)}
+        fresh = {name: part for name, part in parts.items() if self._is_fresh(name)}
         self._saved, self._changed = set(parts), set()
         return fresh | gone
 

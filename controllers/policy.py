@@ -82,8 +82,6 @@ class TokenPolicy(nn.Module):
     ) -> tuple[np.ndarray, np.ndarray]:
         """A sequence for each temperature, drawn token by token together, and the tokens' log-probabilities.
 
-        The cells are stepped by hand and in NumPy, whose calls cost a quarter of PyTorch's on arrays this small.
-
         Args:
             generator: draws the tokens.
             temperatures: N numbers that divide the logits, which the log-probabilities take into account.
@@ -91,59 +89,80 @@ class TokenPolicy(nn.Module):
         Returns:
             tokens, int64 (N, T), and their log-probabilities in nats, float (N, T).
         """
-        (input_0, hidden_0, *biases_0), (input_1, hidden_1, *biases_1) = map(_halved, self.lstm.all_weights)
-        first = self.embedding.weight.numpy() @ input_0 + sum(biases_0)  # a word's part of the gates
-        both_1, bias_1, vocabulary = np.concatenate((input_1, hidden_1)), sum(biases_1), self.vocabulary.numpy()
-        weight, bias = self.weight.numpy(), self.bias.masked_fill(self.vocabulary == 0, -torch.inf).numpy()
-        count, heat = len(temperatures), np.array(temperatures, bias.dtype)[:, None]
-        races = self.bias.new_empty(len(bias), count, bias.shape[1]).exponential_(generator=generator)
-        lead = -races.clamp(min=TINY).log_().numpy()  # Gumbel noise: the largest sum with a logit wins
-        hidden = self.lstm.hidden_size
-        cell_0, cell_1 = np.zeros((2, count, hidden), bias.dtype)
-        states = np.zeros((count, 2 * hidden), bias.dtype)  # hidden states of both layers beside each other
-        h_0, h_1 = states[:, :hidden], states[:, hidden:]
-        words = np.zeros(count, np.int64)
-        tokens, logits = np.empty((count, len(bias)), np.int64), np.empty((count, *bias.shape), bias.dtype)
-        for t, ahead in enumerate(lead):
-            _lstm_cell(first[words] + h_0 @ hidden_0, cell_0, h_0)
-            _lstm_cell(states @ both_1 + bias_1, cell_1, h_1)
-            logits[:, t] = logit = (h_1 @ weight[t].T + bias[t]) / heat
-            tokens[:, t] = token = (logit + ahead).argmax(axis=1)
-            words = vocabulary[t, token]
-        log_probs = np.take_along_axis(_log_softmax(logits), tokens[:, :, None], axis=2)[:, :, 0]
+        vocabulary, weight = self.vocabulary.numpy(), self.weight.numpy()
+        bias = self.bias.masked_fill(self.vocabulary == 0, -torch.inf).numpy()[:, :, None]
+        given, lower, upper = self._layers(len(temperatures))
+        heat = np.array(temperatures, bias.dtype)
+        races = self.bias.new_empty(*self.vocabulary.shape, len(heat)).exponential_(generator=generator)
+        # Gumbel noise: that token is drawn whose logit is largest with it, and with it times the temperature alike.
+        lead = bias - heat * races.clamp(min=TINY).log_().numpy()
+        logits, tokens = np.empty_like(lead), np.empty((len(lead), len(heat)), np.int64)
+        word = np.zeros(len(heat), np.int64)
+        for t, token in enumerate(tokens):
+            lower.step(given.take(word, axis=1))
+            upper.step()
+            np.matmul(weight[t], upper.hidden, out=logits[t])
+            np.add(logits[t], lead[t], out=lead[t]).argmax(axis=0, out=token)
+            word = vocabulary[t].take(token)
+        log_probs = _log_softmax((logits + bias) / heat, axis=1)
+        log_probs = np.take_along_axis(log_probs, tokens[:, None], axis=1)[:, 0]
         if not np.isfinite(log_probs).all():
             raise FloatingPointError("the policy's weights have become infinite or no numbers")
-        return tokens, log_probs
+        return tokens.T, log_probs.T
+
+    def _layers(self, count: int) -> tuple[np.ndarray, "_Layer", "_Layer"]:
+        """What each word gives to the first layer's gates, (4H, words); and the layers, which step N sequences."""
+        (input_1, hidden_1, bias_1), (input_2, hidden_2, bias_2) = map(_arranged, self.lstm.all_weights)
+        states = np.zeros((2 * self.lstm.hidden_size, count), bias_1.dtype)
+        lower = _Layer(states[: self.lstm.hidden_size], hidden_1)
+        upper = _Layer(states, np.concatenate((input_2, hidden_2), axis=1), bias_2)
+        return input_1 @ self.embedding.weight.numpy().T + bias_1, lower, upper
 
 
-def _halved(layer: Sequence[Tensor]) -> list[np.ndarray]:
-    """A layer's weights, transposed, and biases, those of the logistic gates halved, as `_lstm_cell` wants them."""
-    gates = len(layer[0]) // 4
-    scale = layer[0].new_full((4 * gates,), 0.5)
-    scale[2 * gates : 3 * gates] = 1
-    return [(value.t() * scale).numpy() for value in layer]
-
-
-def _lstm_cell(gates: np.ndarray, cell: np.ndarray, hidden: np.ndarray) -> None:
-    """Overwrites the cell and hidden states, (N, H).
+class _Layer:
+    """A layer of the LSTM, stepped by hand in NumPy, whose calls cost a quarter of PyTorch's on arrays this small.
 
     Args:
-        gates: (N, 4H), before their non-linearities, in torch's order, those of the logistic function halved: it is
-            (1 + tanh(x / 2)) / 2.
-        cell: (N, H).
-        hidden: (N, H).
+        seen: (S, N), the hidden states that its gates see; the last H of them are its own, which it overwrites.
+        weight: (4H, S), of the gates, as `_arranged` has them.
+        bias: (4H, 1); None where every step is given it.
     """
-    size = cell.shape[1]
-    parts = np.tanh(gates)
-    candidate = parts[:, 2 * size : 3 * size].copy()
-    parts *= 0.5
-    parts += 0.5
-    cell *= parts[:, size : 2 * size]
-    cell += parts[:, :size] * candidate
-    np.multiply(parts[:, 3 * size :], np.tanh(cell), out=hidden)
+
+    def __init__(self, seen: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None):
+        size = len(weight) // 4
+        self.hidden = seen[-size:]
+        self._seen, self._weight, self._bias = seen, weight, bias
+        self._cell = np.zeros_like(self.hidden)
+        self._gates = np.empty((4 * size, seen.shape[1]), seen.dtype)
+        self._logistic = self._gates[: 3 * size]
+        self._entry, self._keep, self._exit, self._candidate = np.split(self._gates, 4)
+
+    def step(self, given: np.ndarray | None = None) -> None:
+        """One step further; ``given``, (4H, N), is added to the gates in the place of the bias."""
+        np.matmul(self._weight, self._seen, out=self._gates)
+        self._gates += self._bias if given is None else given
+        np.tanh(self._gates, out=self._gates)
+        self._logistic *= 0.5  # the logistic function of x is (1 + tanh(x / 2)) / 2
+        self._logistic += 0.5
+        self._candidate *= self._entry
+        self._cell *= self._keep
+        self._cell += self._candidate
+        np.tanh(self._cell, out=self.hidden)
+        self.hidden *= self._exit
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+def _arranged(layer: Sequence[Tensor]) -> list[np.ndarray]:
+    """A layer's input weights, hidden weights and bias as `_Layer` wants them.
+
+    The gates are input, forget, output and candidate, where PyTorch has the candidate third, and all but the
+    candidate's are halved.
+    """
+    ordered = (value.numpy().reshape(4, len(value) // 4, -1)[[0, 1, 3, 2]] for value in layer)
+    weights = [(value * np.array([0.5, 0.5, 0.5, 1], value.dtype)[:, None, None]) for value in ordered]
+    of_inputs, of_states, *biases = (value.reshape(4 * value.shape[1], -1) for value in weights)
+    return [of_inputs, of_states, sum(biases)]
+
+
+def _log_softmax(logits: np.ndarray, axis: int) -> np.ndarray:
+    shifted = logits - logits.max(axis=axis, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from controllers.policy import TokenPolicy
+from torch.distributions import Categorical
 
 __all__ = ["Batch", "explained_variance", "ppo_loss", "rank_normalise"]
 
@@ -53,15 +52,27 @@ class Batch(NamedTuple):
 
 
 def ppo_loss(
-    policy: TokenPolicy, batch: Batch, clip: float, entropy_weight: float, value_weight: float
+    distributions: Categorical,
+    values: Tensor,
+    batch: Batch,
+    clip: float,
+    entropy_weight: float,
+    value_weight: float,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate loss with entropy bonus and value loss (Schulman et al. 2017, eq. 7 and 9).
+
+    Args:
+        distributions: the policy's of the batch's tokens, batch shape (N, T).
+        values: the policy's, (N, T).
+        batch: what the update learns from.
+        clip: how far a token's probability ratio may leave 1 before its gradient is cut.
+        entropy_weight: of the bonus on the mean entropy of a token.
+        value_weight: of the critic's squared error.
 
     Returns:
         the loss, a scalar; and its figures, scalars: ``policy_loss``, ``value_loss``, ``entropy`` (mean nats a token),
         ``approx_kl`` (mean nats a token, the estimator (r - 1) - log r) and ``clipfrac``.
     """
-    distributions, values = policy(batch.tokens)
     log_ratio = distributions.log_prob(batch.tokens) - batch.log_probs
     ratio = log_ratio.exp()
     gain = torch.min(ratio * batch.advantages, ratio.clamp(1 - clip, 1 + clip) * batch.advantages)

@@ -10,9 +10,7 @@ network the agreed one is the least: that whose tokens, read from left to right,
 the first block above is spelled with C3 (token 0) before C4 (token 1).
 """
 
-from collections.abc import Collection
-from functools import cache
-from itertools import permutations
+from collections.abc import Collection, Mapping
 
 from search_spaces.space import Choice
 
@@ -59,26 +57,28 @@ def least_spelling(tokens: Tokens, inputs: int, free: int, commutative: Collecti
         commutative: the tokens of the aggregations that commute.
     """
     blocks = [tokens[i : i + 5] for i in range(0, len(tokens), 5)]
-    needs = tuple(sorted({(x - inputs, i) for i in range(free) for x in blocks[i][:2] if x >= inputs}))
-    return min(_relabelled(blocks, inputs, order, commutative) for order in _orders(free, needs))
+    least: list[int] = []
+    # The new names of the maps so far, one dict for each order of blocks that spells them least: from block to block
+    # the orders that go on with more than the least are left behind.
+    ways = [{name: name for name in range(inputs)}]
+    for number in range(len(blocks)):
+        ahead = range(free) if number < free else [number]
+        steps = [
+            (_spelled(blocks[old], names, commutative), old, names)
+            for names in ways
+            for old in ahead
+            if inputs + old not in names and blocks[old][0] in names and blocks[old][1] in names
+        ]
+        block = min(spelled for spelled, _, _ in steps)
+        ways = [names | {inputs + old: inputs + number} for spelled, old, names in steps if spelled == block]
+        least += block
+    return tuple(least)
 
 
-@cache
-def _orders(free: int, needs: tuple[tuple[int, int], ...]) -> tuple[Tokens, ...]:
-    """All orders of the first blocks, counted from 0, in which a comes before b for every (a, b) of ``needs``."""
-    return tuple(o for o in permutations(range(free)) if all(o.index(a) < o.index(b) for a, b in needs))
-
-
-def _relabelled(blocks: list[Tokens], inputs: int, order: Tokens, commutative: Collection[int]) -> Tokens:
-    """The spelling in which the first blocks stand in this order, every commutative block's pairs in their least."""
-    renamed = list(range(inputs + len(blocks)))
-    for new, old in enumerate(order):
-        renamed[inputs + old] = inputs + new
-    tokens: list[int] = []
-    for old in (*order, *range(len(order), len(blocks))):
-        x1, x2, op1, op2, agg = blocks[old]
-        first, second = (renamed[x1], op1), (renamed[x2], op2)
-        if agg in commutative and second < first:
-            first, second = second, first
-        tokens += (first[0], second[0], first[1], second[1], agg)
-    return tuple(tokens)
+def _spelled(block: Tokens, names: Mapping[int, int], commutative: Collection[int]) -> Tokens:
+    """A block whose inputs are called by these names, its pairs in their least order if it commutes."""
+    x1, x2, op1, op2, agg = block
+    x1, x2 = names[x1], names[x2]
+    if agg in commutative and (x2, op2) < (x1, op1):
+        x1, x2, op1, op2 = x2, x1, op2, op1
+    return x1, x2, op1, op2, agg

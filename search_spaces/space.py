@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ class SearchSpace:
         if len(tokens) != len(self):
             raise InputError(f"search space {self.name!r} takes {len(self)} tokens, got {len(tokens)}")
         for choice, token in zip(self.choices, tokens, strict=True):
-            whole = isinstance(token, int | np.integer) and not isinstance(token, bool)
+            whole = type(token) is int or isinstance(token, np.integer)
             if not whole or not 0 <= token < len(choice.options):
                 raise InputError(f"choice {choice.name!r} has {len(choice.options)} options, got token {token!r}")
         return tuple(int(token) for token in tokens)
@@ -203,7 +204,7 @@ class Architecture:
         canonical = self.space.canonical
         return self if canonical is None else Architecture(self.space, canonical(self.tokens))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hex digits that two spellings of one network share."""
         text = json.dumps([self.space.name, sorted(self.canonical.named.items())])

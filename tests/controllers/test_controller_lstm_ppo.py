@@ -150,7 +150,7 @@ def test_one_kind_and_option_is_one_word():
 def test_loss_equals_the_slow_reference():
     policy = random_policy()
     batch = random_batch(policy)
-    loss, figures = ppo_loss(policy, batch, 0.2, 0.05, 0.3)
+    loss, figures = ppo_loss(*policy(batch.tokens), batch, 0.2, 0.05, 0.3)
     assert float(loss.detach()) == pytest.approx(slow_loss(policy, batch, 0.2, 0.05, 0.3), abs=1e-12)
     assert 0.2 < float(figures["clipfrac"]) < 1
     assert float(figures["approx_kl"].detach()) > 0
@@ -159,7 +159,7 @@ def test_loss_equals_the_slow_reference():
 def test_gradient_equals_the_slow_reference():
     policy = random_policy()
     batch = random_batch(policy)
-    ppo_loss(policy, batch, 0.2, 0.05, 0.3)[0].backward()
+    ppo_loss(*policy(batch.tokens), batch, 0.2, 0.05, 0.3)[0].backward()
     generator, step = torch.Generator().manual_seed(3), 1e-6
     parameters = list(policy.parameters())
     for _ in range(3):

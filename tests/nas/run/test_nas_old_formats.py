@@ -132,5 +132,5 @@ def test_an_old_run_goes_on_with_its_controller_and_its_running_trials(old):
     elif (
         version == 2
     ):  # running rows are evaluated under their own number before new ones are drawn from the restored policy
-        assert rows[17].choices == TOY.architecture((1, 2, 1)).named
+        assert rows[17].choices == TOY.architecture(controller.ask().tokens).named
         assert store.controller_state("toy").keys() >= {"policy", "generator"}
