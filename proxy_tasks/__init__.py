@@ -1,5 +1,6 @@
 """How a candidate is scored: data, backbones, feature cache, losses, metrics."""
 
+from collections.abc import Callable
 from typing import Any
 
 from proxy_tasks.task import Diverged, Interim, Progress, ProxyTask, Score, TaskOptions
@@ -13,8 +14,11 @@ __all__ = [
     "Progress",
     "ProxyTask",
     "Score",
+    "TaskKind",
     "TaskOptions",
     "build_network",
+    "kind_of",
+    "made_by",
     "make",
     "names",
     "register",
@@ -37,6 +41,7 @@ NETWORKS = Registry(
     },
 )
 """Per proxy task, what builds the whole network around an architecture."""
+TaskKind = Callable[[SearchSpace, TaskOptions, Architecture | None], ProxyTask]
 names, register = PROXY_TASKS.names, PROXY_TASKS.register
 
 
@@ -52,11 +57,24 @@ def make(name: str | None, space: SearchSpace, options: TaskOptions, previous: A
     Raises:
         InputError: unknown task or setting; a space that names no task.
     """
-    name = name or space.proxy_task
-    if name is None:
+    return made_by(PROXY_TASKS.get(name) if name else kind_of(space), space, options, previous)
+
+
+def kind_of(space: SearchSpace) -> TaskKind:
+    """What makes the proxy tasks that a space names: their class; raises `InputError` where there is none."""
+    if space.proxy_task is None:
         raise InputError(f"search space {space.name!r} names no proxy task; known: {', '.join(names())}")
-    task = PROXY_TASKS.get(name)(space, options, previous)
+    kind: TaskKind = PROXY_TASKS.get(space.proxy_task)
+    return kind
+
+
+def made_by(
+    kind: TaskKind, space: SearchSpace, options: TaskOptions, previous: Architecture | None = None
+) -> ProxyTask:
+    """As `make`, by a task's class."""
+    task = kind(space, options, previous)
     if not isinstance(task, ProxyTask):
+        name = getattr(kind, "__name__", kind)
         raise InputError(f"the proxy task {name!r} must derive from proxy_tasks.ProxyTask, which {type(task)} does not")
     return task
 

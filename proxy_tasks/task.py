@@ -200,4 +200,5 @@ def out_of_memory(error: BaseException) -> bool:
     import torch  # here, so that a wrong setting is refused before torch is loaded
 
     # torch reports an exhausted host as a plain RuntimeError of its CPU allocator
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return exhausted or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))

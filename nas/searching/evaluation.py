@@ -5,6 +5,7 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from operator import index
 from pathlib import Path
 
 from nas.run.rows import Outcome
@@ -12,6 +13,8 @@ from proxy_tasks.task import Diverged, Interim, ProxyTask, Score, out_of_memory
 from search_spaces import Architecture
 
 __all__ = ["Outcome", "evaluate"]
+
+LONGEST = 2000  # characters of a reason that are kept
 
 
 def evaluate(
@@ -34,9 +37,10 @@ def evaluate(
             if fault is not None or isinstance(item, Score):
                 outcome = fault or Outcome("done", float(item.reward), metrics=_figures(item))
                 break
-            yield replace(item, reward=float(item.reward), metrics=_figures(item), seconds=time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            yield Interim(index(item.step), index(item.steps), float(item.reward), _figures(item), seconds)
     except Diverged as error:
-        outcome = Outcome("diverged", reason=str(error))
+        outcome = Outcome("diverged", reason=_said(error))
     except Exception as error:
         outcome = _failure(error)
     yield replace(outcome, seconds=time.perf_counter() - start)
@@ -71,7 +75,16 @@ def _is_number(value: object) -> bool:
 
 def _failure(error: Exception) -> Outcome:
     if out_of_memory(error):  # it depends on what else there is in memory, not on the network alone
-        return Outcome("failed", reason=f"out of memory: {error}".rstrip(": "), transient=True)
+        return Outcome("failed", reason=f"out of memory: {_said(error)}".rstrip(": "), transient=True)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     place = "/".join(Path(frame.filename).parts[-2:])
-    return Outcome("failed", reason=f"{type(error).__name__}: {error} ({place}:{frame.lineno})")
+    return Outcome("failed", reason=f"{type(error).__name__}: {_said(error)} ({place}:{frame.lineno})")
+
+
+def _said(error: Exception) -> str:
+    """The text of whatever exception, as a store can keep it: a file's name may be no Unicode text."""
+    try:
+        said = str(error)
+    except Exception:
+        said = "it does not say what"
+    return said[:LONGEST].encode(errors="backslashreplace").decode()

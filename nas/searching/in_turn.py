@@ -54,9 +54,9 @@ class InTurn:
         """See `TrialLoop`."""
         self._ended(trial).not_begun(trial)
 
-    def lost(self, trial: Trial) -> None:
+    def lost(self, trial: Trial, why: str | None = None) -> None:
         """See `TrialLoop`."""
-        self._ended(trial).lost(trial)
+        self._ended(trial).lost(trial, why)
 
     def timed_out(self, trial: Trial, seconds: float) -> None:
         """See `TrialLoop`."""

@@ -13,6 +13,7 @@ from nas.settings.targets import LATENCY
 from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
+    from proxy_tasks import TaskKind
     from proxy_tasks.task import ProxyTask, TaskOptions
 
 __all__ = ["Stage", "find_device", "make_plan", "resolve", "task_factory", "with_backbone", "with_workers"]
@@ -186,16 +187,22 @@ def task_factory(
         skip_bad_boxes=settings.skip_bad_boxes,
         overrides=settings.task,
     )
-    return partial(_make_task, settings, stage.space, options, previous)
+    kind = proxy_tasks.kind_of(stage.space.stages[0])
+    return partial(_make_task, settings, kind, stage.space, options, previous)
 
 
 def _make_task(
-    settings: SearchSettings, space: SearchSpace, options: "TaskOptions", previous: Architecture | None
+    settings: SearchSettings,
+    kind: "TaskKind",
+    space: SearchSpace,
+    options: "TaskOptions",
+    previous: Architecture | None,
 ) -> "ProxyTask":
+    """In a worker, which is sent the task's class and the space: it need not find them, which may be a script's own."""
     import proxy_tasks
 
-    settings.search_space()  # imports what the user registers, in a worker too
-    task = proxy_tasks.make(space.stages[0].proxy_task, space, options, previous)
+    settings.import_modules()
+    task = proxy_tasks.made_by(kind, space, options, previous)
     if LATENCY not in settings.target:
         return task
     from nas.searching.timed import timed

@@ -28,6 +28,8 @@ def resumed(run: Path, mine: SearchSettings, given: dict[str, Any]) -> SearchSet
         InputError: what is searched would change, or the place of the run.
     """
     SearchSettings.of(given)
+    if given.get("workers", 0) is None:  # not to say how many is to go on with as many
+        given = {name: value for name, value in given.items() if name != "workers"}
     if given.get("workers") == 0:  # what the run's workers were told goes with them
         given = {**dict.fromkeys(_OF_WORKERS), **given}
     other = resolve(mine.changed(**given))

@@ -62,7 +62,8 @@ def start(settings: SearchSettings) -> Run:
     task = _checked(settings, plan)
     with Display() as display, engine_of(settings) as engine:
         if settings.workers:
-            display.say(f"{settings.workers} worker processes run the trials (--workers 0: this one alone)")
+            who = "worker processes run" if settings.workers > 1 else "worker process runs"
+            display.say(f"{settings.workers} {who} the trials (--workers 0: this one alone)")
         if settings.data is not None:
             display.say(task.open_data().describe())
         if advice is not None:

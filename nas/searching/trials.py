@@ -62,9 +62,9 @@ class Settled:
     reused: bool = False
 
 
-def died() -> Outcome:
-    """The outcome of a trial that has no life left."""
-    return Outcome("failed", reason="its process died twice", transient=True)
+def died(why: str | None = None) -> Outcome:
+    """The outcome of a trial that has no life left; ``why`` is how the last process ended, where that is known."""
+    return Outcome("failed", reason="its process ended twice" + (f": {why}" if why else ""), transient=True)
 
 
 class TrialLoop(ABC):
@@ -130,10 +130,10 @@ class TrialLoop(ABC):
         """What was to evaluate the trial was gone before it could."""
         self._again.append(self._evaluated.pop(trial.id))
 
-    def lost(self, trial: Any) -> None:
-        """The process that evaluated the trial has died."""
+    def lost(self, trial: Any, why: str | None = None) -> None:
+        """The process that evaluated the trial has died, or was ended because its answers are of no use; says why."""
         if trial.attempt >= LIVES:
-            self._end(trial, died())
+            self._end(trial, died(why))
         else:
             del self._evaluated[trial.id]
             self._again.append(replace(trial, attempt=trial.attempt + 1))

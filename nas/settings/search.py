@@ -203,14 +203,19 @@ class SearchSettings(Execution, Searched):
         """How many candidates are confirmed, from how many seeds; None where none is."""
         return None if self.confirm == OFF else self.confirm or CONFIRMED
 
+    def import_modules(self) -> None:
+        """Imports the user's own modules, that of the space too; raises `InputError` where one cannot be."""
+        module, _, attribute = self.space.rpartition(":")
+        for name in (*self.imports, *([module] if attribute and module else [])):
+            import_user_module(name)
+
     def search_space(self) -> SearchSpace:
         """The space that is searched; the user's own modules, which may register it, are imported first.
 
         Raises:
             InputError: a module cannot be imported, or there is no such space.
         """
-        for name in self.imports:
-            import_user_module(name)
+        self.import_modules()
         space = SPACES.get(self.space)
         if not isinstance(space, SearchSpace):
             raise InputError(f"{self.space!r} is a {type(space).__name__}, not a search space")

@@ -211,7 +211,7 @@ class _Shift:
         """A worker is no more, or never came to be."""
         trial = seat.trial
         if trial is not None and (seat.begun or lost.raised):  # it may be the trial's fault
-            self._loop.lost(trial)
+            self._loop.lost(trial, str(lost))
         else:
             seat.failed_starts += 1
             if trial is not None:

@@ -3,6 +3,7 @@
 import os
 import pickle
 import queue
+import signal
 import threading
 import traceback
 from contextlib import suppress
@@ -14,20 +15,30 @@ import cloudpickle
 
 __all__ = ["serve"]
 
+LOOK = 1.0  # seconds between two looks for the driver
 
-def serve(socket: int, threads: int) -> None:
+
+def serve(socket: int, driver: int, threads: int) -> None:
     """Does what the driver asks for, until it is gone.
 
     Args:
         socket: the number of the open file that leads to it.
+        driver: the number of its process.
         threads: of torch.
     """
+    try:
+        _serve(Connection(socket), driver, threads)
+    except BaseException:  # sys.exit, too
+        traceback.print_exc()
+    os._exit(1)  # without waiting for threads that a trial has left
+
+
+def _serve(connection: Connection, driver: int, threads: int) -> None:
     with suppress(OSError):  # where memory runs out, the kernel ends a worker, which is replaced, and not the driver
         Path("/proc/self/oom_score_adj").write_text("1000")
-    connection = Connection(socket)
     asked: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     # it reads while a trial runs, too: a driver's death is noticed at once
-    threading.Thread(target=_listen, args=(connection, asked), daemon=True).start()
+    threading.Thread(target=_listen, args=(connection, driver, asked), daemon=True).start()
 
     from nas.searching.engines.worker import Worker
 
@@ -36,18 +47,20 @@ def serve(socket: int, threads: int) -> None:
         connection.send_bytes(_done(worker, asked.get()))
 
 
-def _listen(connection: Connection, asked: "queue.SimpleQueue[bytes]") -> None:
-    while True:
-        try:
-            asked.put(connection.recv_bytes())
-        except (EOFError, OSError):
-            os._exit(0)  # nothing is worth an orderly end: a worker may be killed at any moment
+def _listen(connection: Connection, driver: int, asked: "queue.SimpleQueue[bytes]") -> None:
+    with suppress(EOFError, OSError):
+        while os.getppid() == driver:  # a process that it has forked may hold its end of the sockets
+            if connection.poll(LOOK):
+                asked.put(connection.recv_bytes())
+    # Nothing is worth an orderly end: a worker may be killed at any moment. With it ends what its trials have started.
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def _done(worker: Any, message: bytes) -> bytes:
     """The answer to a question: its number, whether the method returned, and what; or the last line of why not."""
     number, method, arguments = pickle.loads(message)
     try:
-        return cloudpickle.dumps((number, True, getattr(worker, method)(*pickle.loads(arguments))))
+        done, value = True, cloudpickle.dumps(getattr(worker, method)(*pickle.loads(arguments)))
     except Exception as error:
-        return cloudpickle.dumps((number, False, traceback.format_exception_only(error)[-1].strip()))
+        done, value = False, cloudpickle.dumps(traceback.format_exception_only(error)[-1].strip())
+    return pickle.dumps((number, done, value))

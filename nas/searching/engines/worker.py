@@ -44,7 +44,7 @@ class Worker:
             task.prepare(lambda what, done, total: None)
             _refuse_other_scores(task.fingerprints(), fingerprints)
         except InputError as error:
-            return error
+            return InputError(str(error))  # one of the user's classes may not be picklable
         self._task = task
         return None
 

@@ -1,6 +1,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from fake_tasks import MOODS, MOODY, ToyTask, reward_of
@@ -8,7 +9,7 @@ from fake_tasks import MOODS, MOODY, ToyTask, reward_of
 from nas.cli.errors import exit_status
 from nas.searching.evaluation import Outcome, evaluate
 from proxy_tasks import TaskOptions
-from proxy_tasks.task import Interim, Score
+from proxy_tasks.task import Diverged, Interim, Score
 
 EXPECTED = {
     "fine": ("done", None),
@@ -64,11 +65,20 @@ def outcome_of(*items):
     return last
 
 
+class Speechless(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
 @pytest.mark.parametrize(
     ("item", "status", "reason"),
     [
         (MemoryError(), "failed", "out of memory: "),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 1 byte"), "failed", "out of memory: .*1 byte"),
+        (OSError("cannot open '\udcff.jpg'"), "failed", r"OSError: cannot open '\\udcff.jpg'"),
+        (Diverged("\udcff"), "diverged", r"\\udcff"),
+        (Speechless(), "failed", "Speechless: it does not say what"),
+        (Interim("first", 2, 0.5), "failed", "TypeError: 'str' object cannot be interpreted as an integer"),
         (Score(math.inf), "diverged", "the reward is inf"),
         (Score(-math.inf), "diverged", "the reward is -inf"),
         (Score(True), "failed", "must be a float, got True"),
@@ -90,6 +100,15 @@ def test_hostile_scores_and_errors(item, status, reason):
 def test_huge_and_whole_rewards_are_floats():
     assert outcome_of(Score(-1e300)).reward == -1e300
     assert type(outcome_of(Score(3)).reward) is float
+
+
+def test_steps_are_plain_whole_numbers():
+    first, _ = evaluate(Scripted(Interim(np.int64(1), torch.tensor(2), 0.5), Score(1.0)), MOODY.architecture([0]))
+    assert (type(first.step), type(first.steps)) == (int, int)
+
+
+def test_a_reason_is_no_longer_than_a_store_should_hold():
+    assert len(outcome_of(OSError("x" * 10_000_000)).reason) < 3000
 
 
 def test_only_the_first_score_counts_and_the_task_is_closed():

@@ -98,7 +98,7 @@ def test_every_mood_is_a_row_and_a_dying_worker_is_tried_twice(hired, store, tmp
         "sleeps": "done",
     }
     (dead,) = (row for row in rows if row.choices["mood"] == "dies")
-    assert (dead.reward, dead.reason, dead.attempts) == (None, "its process died twice", 2)
+    assert (dead.reward, dead.reason.split(": ")[0], dead.attempts) == (None, "its process ended twice", 2)
     evaluated = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines()]
     assert evaluated.count(dead.key) == 2
     assert [row.status for row in rows[len(MOODS) :]] == ["duplicate", "duplicate"]

@@ -27,9 +27,28 @@ print("ray" in sys.modules, flush=True)
 """
 
 
-def started(folder, *arguments):
+OWN = """
+import sys
+import nas
+from fake_tasks import TOY, ToyTask
+from search_spaces import SPACES, SearchSpace
+
+class Own(ToyTask):
+    def fingerprints(self):
+        return {"data": "own"}
+
+SPACE = SearchSpace("own", TOY.choices, proxy_task="__main__:Own")
+SPACES.register("mine", SPACE)
+for space in ("__main__:SPACE", "mine"):
+    found = nas.search(space, controller="random", trials=4, workers=2, device="cpu", confirm="2,2",
+                       early_stopping=False, out=f"{sys.argv[1]}-{space[-4:]}")
+    print(list(found.trials.status), len(found.confirmed), flush=True)
+"""
+
+
+def started(folder, *arguments, text=SCRIPT):
     script = folder / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(text)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(script), str(folder / "run"), str(folder / "log"), *arguments]
     return subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.PIPE, text=True)
@@ -49,6 +68,16 @@ def test_a_script_needs_no_guard_and_loads_no_ray(tmp_path):
     assert process.returncode == 0
     assert shown.count("begun") == 1
     assert shown.splitlines()[-1] == "False"
+
+
+def test_a_space_and_a_task_may_be_a_script_s_own(tmp_path):
+    """Workers are sent them: they could not import them."""
+    with started(tmp_path, "0", text=OWN) as process:
+        shown, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    lines = [line for line in shown.splitlines() if line.startswith("[")]
+    assert [line.rpartition(" ")[2] for line in lines] == ["2", "2"]  # confirmed
+    assert all(set(line.rpartition("]")[0][1:].split(", ")) <= {"'done'", "'duplicate'"} for line in lines)
 
 
 def test_workers_end_with_a_driver_that_is_killed(tmp_path):

@@ -79,6 +79,7 @@ def test_workers_cluster_gpus_and_device_may_be_told_anew(run, monkeypatch):
     there = resumed(mine, workers=3, ray_address="head:6379", gpus_per_worker=0.5)
     assert there == mine.changed(workers=3, ray_address="head:6379", gpus_per_worker=0.5)
     assert resumed(there) == there
+    assert resumed(there, workers=None) == there  # a configuration that does not say
     assert resumed(there, workers=0) == mine  # what the workers were told goes with them
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert resumed(mine, device="cuda") == mine.changed(device="cuda")

@@ -93,7 +93,7 @@ def test_a_trial_that_kills_its_process_twice_is_failed_and_the_search_goes_on(s
     trial = loop.next_trial()
     assert trial.id == 2
     row = store.trials()[0]
-    assert (row.status, row.reward, row.reason, row.transient) == ("failed", None, "its process died twice", True)
+    assert (row.status, row.reward, row.reason, row.transient) == ("failed", None, "its process ended twice", True)
     loop.record(trial, Outcome("done", 0.5))
     assert loop.finished
 
@@ -107,7 +107,7 @@ def test_a_trial_whose_worker_dies_is_evaluated_once_more(store):
     assert (again, again.attempt, store.trials()[0].attempts) == (first, 2, 2)
     assert store.interim(1) == []
     loop.lost(again)
-    assert store.trials()[0].reason == "its process died twice"
+    assert store.trials()[0].reason == "its process ended twice"
     assert loop.next_trial().id == 2  # which had waited for it
     loop.record(other, Outcome("done", 0.5))
     assert not loop.finished
