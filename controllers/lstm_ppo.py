@@ -21,7 +21,7 @@ from controllers.checks import check_number, check_state, check_whole, finite
 from controllers.novelty import SeenKeys
 from controllers.parts import PartLog
 from controllers.policy import TokenPolicy
-from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise
+from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise, taken
 from search_spaces import Architecture, SearchSpace
 
 __all__ = ["LstmPpo"]
@@ -138,7 +138,8 @@ class LstmPpo:
     def _draws(self) -> Iterator[tuple[Architecture, tuple[float, ...]]]:
         left = len(self._seen) < self.space.cardinality
         # all at once, in twice the time of one: most draws of a policy that has settled are known
-        drawn = self.policy.sample(self._generator, _TEMPERATURES if left else _TEMPERATURES[:1])
+        with _one_thread():
+            drawn = self.policy.sample(self._generator, _TEMPERATURES if left else _TEMPERATURES[:1])
         draws = [(tokens, tuple(log_probs)) for tokens, log_probs in zip(*(d.tolist() for d in drawn), strict=True)]
         for tokens, log_probs in (*draws, draws[0]):
             yield self._architecture(tuple(tokens)), log_probs
@@ -180,7 +181,7 @@ class LstmPpo:
     def _log_probs_now(self, tokens: tuple[int, ...]) -> tuple[float, ...]:
         """The tokens' log-probabilities under the policy as it is."""
         sequence = torch.tensor([tokens])
-        return tuple(self.policy(sequence)[0].log_prob(sequence)[0].tolist())
+        return tuple(taken(self.policy(sequence)[0], sequence)[0].tolist())
 
     def diagnostics(self) -> dict[str, float]:
         """Figures of the latest update's last epoch; see `ppo_loss`, and ``explained_variance`` before the update."""
@@ -207,13 +208,13 @@ class LstmPpo:
         tokens, batch = torch.tensor([rollout.tokens for rollout in rollouts]), None
         # 5. Several epochs on the whole batch: of these sizes, minibatches only add noise.
         for _ in range(self.epochs):
-            distributions, values = self.policy(tokens)
+            log_probs, values = self.policy(tokens)
             if batch is None:
-                batch = self._batch(rollouts, tokens, distributions.log_prob(tokens).detach(), values.detach())
+                batch = self._batch(rollouts, tokens, taken(log_probs, tokens).detach(), values.detach())
             # 6. Clipped surrogate, entropy bonus and value loss in one step; the value loss is not clipped, which does
             #    not help (Andrychowicz et al. 2021, sec. 3.2).
             weights = self.entropy_weight, self.value_weight
-            loss, figures = ppo_loss(distributions, values, batch, self.clip, *weights)
+            loss, figures = ppo_loss(log_probs, values, batch, self.clip, *weights)
             self._optimiser.zero_grad()
             loss.backward()
             # 7. Global gradient clipping (37 details, no. 11); Adam's epsilon is 1e-5 (no. 3).

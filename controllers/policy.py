@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributions import Categorical
 
 from search_spaces.space import SearchSpace
 
@@ -59,22 +58,22 @@ class TokenPolicy(nn.Module):
             for parameter in self.parameters():
                 parameter.uniform_(-0.1, 0.1, generator=generator)
 
-    def forward(self, tokens: Tensor) -> tuple[Categorical, Tensor]:
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Teacher-forced evaluation of whole sequences in one LSTM call.
 
         Args:
             tokens: (N, T) int64.
 
         Returns:
-            the distributions of the tokens, batch shape (N, T) over K options; and the values, (N, T): at t the
-            normalised reward expected after the tokens before t.
+            the log-probabilities of all options, (N, T, K), of one that a choice lacks the least number that there is;
+            and the values, (N, T): at t the normalised reward expected after the tokens before t.
         """
         words = self.vocabulary[torch.arange(tokens.shape[1]), tokens]
         before = nn.functional.pad(words[:, :-1], (1, 0))  # the start token, then all but the last
         states, _ = self.lstm(self.embedding(before))
         logits = torch.einsum("nth,tkh->ntk", states, self.weight) + self.bias
-        logits = logits.masked_fill(self.vocabulary == 0, -torch.inf)
-        return Categorical(logits=logits, validate_args=False), self.value(states).squeeze(-1)
+        logits = logits.masked_fill(self.vocabulary == 0, torch.finfo(logits.dtype).min)
+        return logits.log_softmax(dim=-1), self.value(states).squeeze(-1)
 
     @torch.inference_mode()
     def sample(

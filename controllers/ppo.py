@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical
 
-__all__ = ["Batch", "explained_variance", "ppo_loss", "rank_normalise"]
+__all__ = ["Batch", "explained_variance", "ppo_loss", "rank_normalise", "taken"]
 
 
 def rank_normalise(rewards: list[float]) -> Tensor:
@@ -33,6 +32,11 @@ def explained_variance(values: Tensor, targets: Tensor) -> float:
     return float(1 - (targets - values).var(correction=0) / spread) if spread > 0 else 0.0
 
 
+def taken(log_probs: Tensor, tokens: Tensor) -> Tensor:
+    """Of the log-probabilities of all options, (N, T, K), those of the tokens, (N, T)."""
+    return log_probs.gather(2, tokens.unsqueeze(2)).squeeze(2)
+
+
 class Batch(NamedTuple):
     """What an update learns from, fixed over its epochs.
 
@@ -52,17 +56,12 @@ class Batch(NamedTuple):
 
 
 def ppo_loss(
-    distributions: Categorical,
-    values: Tensor,
-    batch: Batch,
-    clip: float,
-    entropy_weight: float,
-    value_weight: float,
+    log_probs: Tensor, values: Tensor, batch: Batch, clip: float, entropy_weight: float, value_weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The clipped surrogate loss with entropy bonus and value loss (Schulman et al. 2017, eq. 7 and 9).
 
     Args:
-        distributions: the policy's of the batch's tokens, batch shape (N, T).
+        log_probs: of all options under the policy at the batch's tokens, (N, T, K).
         values: the policy's, (N, T).
         batch: what the update learns from.
         clip: how far a token's probability ratio may leave 1 before its gradient is cut.
@@ -73,12 +72,12 @@ def ppo_loss(
         the loss, a scalar; and its figures, scalars: ``policy_loss``, ``value_loss``, ``entropy`` (mean nats a token),
         ``approx_kl`` (mean nats a token, the estimator (r - 1) - log r) and ``clipfrac``.
     """
-    log_ratio = distributions.log_prob(batch.tokens) - batch.log_probs
+    log_ratio = taken(log_probs, batch.tokens) - batch.log_probs
     ratio = log_ratio.exp()
     gain = torch.min(ratio * batch.advantages, ratio.clamp(1 - clip, 1 + clip) * batch.advantages)
     policy_loss = -(batch.weights * gain).mean()
     value_loss = 0.5 * (values - batch.targets).square().mean()
-    entropy = distributions.entropy().mean()
+    entropy = -(log_probs.exp() * log_probs).sum(dim=-1).mean()
     figures = {
         "policy_loss": policy_loss,
         "value_loss": value_loss,

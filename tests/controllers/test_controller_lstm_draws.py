@@ -11,7 +11,7 @@ def test_a_hotter_draw_has_the_probabilities_of_divided_logits():
     policy, generator = random_policy().float(), torch.Generator().manual_seed(0)
     heat = torch.tensor([0.5, 1.0, 3.0, 6.0])
     tokens, log_probs = map(torch.from_numpy, policy.sample(generator, heat.tolist()))
-    logits = policy(tokens)[0].logits / heat[:, None, None]
+    logits = policy(tokens)[0] / heat[:, None, None]
     expected = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     torch.testing.assert_close(log_probs, expected.detach(), rtol=0, atol=1e-5)
 
