@@ -6,6 +6,7 @@ from nas.cli.search import _parser, _values
 from nas.run.directory import RunRecord, read_record, write_record
 from nas.searching.plan import make_plan, resolve, task_factory
 from nas.settings import SearchSettings, dump_yaml, load_yaml, read_config
+from proxy_tasks import TaskOptions
 from search_spaces import Choice, InputError, SearchSpace
 
 ALL = {
@@ -180,7 +181,9 @@ def test_the_reward_without_a_word_is_the_task_s_own():
 
 def test_a_static_network_is_for_video_alone():
     settings = SearchSettings(space="test_nas_settings:VIDEO", device="cpu", static="arch2.pt")
-    assert task_factory(*make_plan(resolve(settings)), resolve(settings), None).args[2].static == settings.static
+    factory = task_factory(*make_plan(resolve(settings)), resolve(settings), None)
+    (options,) = (value for value in factory.args if isinstance(value, TaskOptions))
+    assert options.static == settings.static
     with pytest.raises(InputError, match=r"setting 'static' is for video spaces, and 'fcos_fpn' is none; leave it out"):
         resolve(settings.changed(space="fcos_fpn"))
 
