@@ -126,8 +126,9 @@ for name in sys.argv[1:]:
 
 
 def test_every_module_imports_alone():
-    """Each in a process in which no other module of the project is loaded, forked from one that has torch."""
-    code = "import torch, torchvision, pandas\n" + IMPORT_EACH_ALONE.replace("RAY", repr(RAY))
+    """Each in a process in which no other module of the project is loaded, forked from one that has the libraries."""
+    libraries = "torch, torchvision, pandas, yaml, safetensors.torch, pycocotools.mask, matplotlib.pyplot, scipy.stats"
+    code = f"import {libraries}\n" + IMPORT_EACH_ALONE.replace("RAY", repr(RAY))
     done = subprocess.run([sys.executable, "-c", code, *MODULES], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import cloudpickle
+import torch
 
 from nas.searching.engines.pool import WorkerLost
 from proxy_tasks.cpus import usable_cpus
@@ -162,11 +163,12 @@ class Processes:
     """A `nas.searching.engines.pool.Backend`.
 
     Args:
-        workers: how many there will be; they share the processors that this process may use.
+        workers: how many there will be; they share the processors that this process may use. None has more threads
+            of torch than this process, whose user may have limited them (``OMP_NUM_THREADS``).
     """
 
     def __init__(self, workers: int):
-        self._threads = max(1, usable_cpus() // workers)
+        self._threads = max(1, min(usable_cpus() // workers, torch.get_num_threads()))
 
     def hired(self) -> _Process:
         """See `nas.searching.engines.pool.Backend`."""

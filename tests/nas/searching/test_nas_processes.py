@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from fake_tasks import TOY, ToyController, ToyTask
 
 from nas.searching.engines.pool import WorkerLost
 from nas.searching.engines.processes import Processes
 from nas.searching.loop import SearchLoop
 from proxy_tasks import TaskOptions
-from proxy_tasks.cpus import usable_cpus
 
 SCRIPT = """
 import sys
@@ -128,25 +128,14 @@ def test_what_a_dying_worker_says_is_told():
         worker.end()
 
 
-def test_an_answer_to_a_question_that_was_given_up_is_passed_over():
-    backend = Processes(1)
-    worker = backend.hired()
-    try:
-        worker.ask("take", partial(raises, ValueError("the first")), {})
-        worker.ask("take", partial(ToyTask, TOY, TaskOptions()), {"data": "toys"})
-        while not backend.answered([worker], 60.0):
-            pass
-        assert worker.answer() is None
-    finally:
-        worker.end()
-
-
-def test_workers_share_the_processors(tmp_path, store, monkeypatch):
-    monkeypatch.setattr("nas.searching.engines.processes.usable_cpus", lambda: 2 * usable_cpus())
+@pytest.mark.parametrize("most", [1, 8])
+def test_workers_share_the_processors_and_have_no_more_threads_than_the_driver(tmp_path, store, monkeypatch, most):
+    monkeypatch.setattr("nas.searching.engines.processes.usable_cpus", lambda: 6)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: most)
     from nas.searching.engines.pool import pool
 
     log = tmp_path / "log"
     make_task = partial(ToyTask, TOY, TaskOptions(overrides={"log": str(log)}))
     with pool(Processes(1), 1) as hired:
         hired.run(SearchLoop(store, "toy", 2, ToyController(TOY), isolated=True), make_task, {"data": "toys"})
-    assert {line.split()[2] for line in log.read_text().splitlines()} == {str(2 * usable_cpus())}
+    assert {line.split()[2] for line in log.read_text().splitlines()} == {str(min(6, most))}
