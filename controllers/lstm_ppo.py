@@ -32,13 +32,19 @@ _TEMPERATURES = tuple(1.1**number for number in range(20))  # of the tries of a 
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """PyTorch on one thread: more only hinder tensors so small, and their number would decide how sums are rounded."""
-    threads = torch.get_num_threads()
+def _small_tensors() -> Iterator[None]:
+    """PyTorch on one thread, numbers below 1e-38 taken for 0.
+
+    More threads only hinder tensors so small, and their number would decide how sums are rounded. A policy that has
+    settled has gradients full of such numbers, with which a processor takes up to a hundred times as long.
+    """
+    threads, flushed = torch.get_num_threads(), not torch.tensor(1e-40).mul(1.0)
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:
+        torch.set_flush_denormal(flushed)
         torch.set_num_threads(threads)
 
 
@@ -138,7 +144,7 @@ class LstmPpo:
     def _draws(self) -> Iterator[tuple[Architecture, tuple[float, ...]]]:
         left = len(self._seen) < self.space.cardinality
         # all at once, in twice the time of one: most draws of a policy that has settled are known
-        with _one_thread():
+        with _small_tensors():
             drawn = self.policy.sample(self._generator, _TEMPERATURES if left else _TEMPERATURES[:1])
         draws = [(tokens, tuple(log_probs)) for tokens, log_probs in zip(*(d.tolist() for d in drawn), strict=True)]
         for tokens, log_probs in (*draws, draws[0]):
@@ -176,7 +182,7 @@ class LstmPpo:
             self._update(list(self._told.values())[-_REUSES * self.rollouts :])
             self._log.mark("updates", "diagnostics")
 
-    @_one_thread()
+    @_small_tensors()
     @torch.no_grad()
     def _log_probs_now(self, tokens: tuple[int, ...]) -> tuple[float, ...]:
         """The tokens' log-probabilities under the policy as it is."""
@@ -203,7 +209,7 @@ class LstmPpo:
         self._diagnostics["explained_variance"] = explained_variance(values, targets)
         return Batch(tokens, log_probs, advantages, targets, weights)
 
-    @_one_thread()
+    @_small_tensors()
     def _update(self, rollouts: list[Rollout]) -> None:
         tokens, batch = torch.tensor([rollout.tokens for rollout in rollouts]), None
         # 5. Several epochs on the whole batch: of these sizes, minibatches only add noise.

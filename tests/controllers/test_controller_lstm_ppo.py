@@ -11,7 +11,6 @@ from scipy import stats
 from torch.distributions import Categorical
 
 import controllers
-import search_spaces
 from controllers.policy import TokenPolicy
 from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise, taken
 from search_spaces import Choice, SearchSpace
@@ -279,20 +278,3 @@ def test_learns_with_many_trials_open():
     # Of 200 proposals the first 64 are blind, and every reward comes 64 proposals late.
     outcomes = [LEARNING["run"]("lstm-ppo", "matches", seed, 200, opened=64, blocks=3) for seed in range(3)]
     assert np.mean([outcome.last(200) for outcome in outcomes]) > -0.42  # chance is -0.8, the optimum 0
-
-
-def test_the_policy_is_the_same_with_any_number_of_threads():
-    threads = torch.get_num_threads()
-    policies = []
-    try:
-        for number in (1, 4):
-            torch.set_num_threads(number)
-            controller = controllers.make("lstm-ppo", search_spaces.get("fcos_fpn"), seed=3)
-            for _ in range(20):
-                proposal = controller.ask()
-                controller.tell(proposal, float(np.mean(np.array(proposal.tokens) == 0)))
-            assert torch.get_num_threads() == number
-            policies.append(policy_of(controller))
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(*policies)
