@@ -50,7 +50,7 @@ class TokenPolicy(nn.Module):
         self.register_buffer("vocabulary", vocabulary, persistent=False)
         with torch.random.fork_rng(devices=[]):  # torch's own initial values draw from the global generator
             self.embedding = nn.Embedding(words, hidden)
-            self.lstm = nn.LSTM(hidden, hidden, num_layers=2, batch_first=True)
+            self.lstm = nn.LSTM(hidden, hidden, num_layers=2)
             self.value = nn.Linear(hidden, 1)
         self.weight = nn.Parameter(torch.empty(*vocabulary.shape, hidden))
         self.bias = nn.Parameter(torch.empty(vocabulary.shape))
@@ -68,12 +68,13 @@ class TokenPolicy(nn.Module):
             the log-probabilities of all options, (N, T, K), of one that a choice lacks the least number that there is;
             and the values, (N, T): at t the normalised reward expected after the tokens before t.
         """
-        words = self.vocabulary[torch.arange(tokens.shape[1]), tokens]
-        before = nn.functional.pad(words[:, :-1], (1, 0))  # the start token, then all but the last
+        words = self.vocabulary.gather(1, tokens.T)  # (T, N): so the LSTM wants them
+        before = nn.functional.pad(words[:-1], (0, 0, 1, 0))  # the start token, then all but the last
         states, _ = self.lstm(self.embedding(before))
-        logits = torch.einsum("nth,tkh->ntk", states, self.weight) + self.bias
-        logits = logits.masked_fill(self.vocabulary == 0, torch.finfo(logits.dtype).min)
-        return logits.log_softmax(dim=-1), self.value(states).squeeze(-1)
+        # (T, K, N): a softmax over an axis that is not the last is vectorised
+        logits = torch.baddbmm(self.bias[:, :, None], self.weight, states.transpose(1, 2))
+        logits = logits.masked_fill((self.vocabulary == 0)[:, :, None], torch.finfo(logits.dtype).min)
+        return logits.log_softmax(dim=1).permute(2, 0, 1), self.value(states).squeeze(-1).T
 
     @torch.inference_mode()
     def sample(

@@ -78,11 +78,12 @@ def ppo_loss(
     policy_loss = -(batch.weights * gain).mean()
     value_loss = 0.5 * (values - batch.targets).square().mean()
     entropy = -(log_probs.exp() * log_probs).sum(dim=-1).mean()
-    figures = {
-        "policy_loss": policy_loss,
-        "value_loss": value_loss,
-        "entropy": entropy,
-        "approx_kl": (ratio - 1 - log_ratio).mean(),
-        "clipfrac": ((ratio - 1).abs() > clip).float().mean(),
-    }
+    with torch.no_grad():
+        figures = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": (ratio - 1 - log_ratio).mean(),
+            "clipfrac": ((ratio - 1).abs() > clip).float().mean(),
+        }
     return policy_loss - entropy_weight * entropy + value_weight * value_loss, figures
