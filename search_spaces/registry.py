@@ -51,6 +51,11 @@ def import_attribute(what: str, target: str, own: bool) -> Any:
         return getattr(importlib.import_module(module), attribute)
     found = import_user_module(module)
     if not hasattr(found, attribute):
+        if module == "__main__":
+            raise InputError(
+                f"{what} cannot be had: it was defined in a script or a notebook, and only there it can be used"
+                f" (nas.load_run, nas.resume); a module of its own, given to --import, can be used everywhere"
+            )
         raise InputError(f"{what} cannot be had: module {module!r} has no {attribute!r}")
     return getattr(found, attribute)
 

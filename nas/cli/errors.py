@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from nas.errors import SearchFailed
+from nas.folders import FULL
 from search_spaces.errors import InputError
 
 __all__ = ["exit_status"]
@@ -21,8 +22,8 @@ _WRONG_WHEEL = (
 def exit_status(command: str, run: Callable[[], None]) -> int:
     """Runs a command; what stops it becomes a line on standard error and an exit status.
 
-    Bad input, an interruption and `SearchFailed` get one line, and so does a warning; any other exception shows its
-    traceback.
+    Bad input, an interruption, `SearchFailed` and a full disk get one line, and so does a warning; any other exception
+    shows its traceback.
     """
     try:
         with _warnings_told(command):
@@ -34,6 +35,8 @@ def exit_status(command: str, run: Callable[[], None]) -> int:
     except SearchFailed as error:
         return _told(command, str(error), 1)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return _told(command, f"the disk is full ({error.filename or 'what it prints to'})", 1)
         if "operator torchvision::" in str(error):
             return _told(command, f"{_WRONG_WHEEL} ({error})", 1)
         traceback.print_exc()

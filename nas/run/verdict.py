@@ -64,10 +64,11 @@ def verdicts(standings: Sequence[Standing], named: dict[str, str]) -> list[str]:
 
 
 def _compared(found: Difference, name: str) -> str:
-    side = "above" if found.mean > 0 else "below" if found.mean < 0 else "level with"
+    mean = round(found.mean, 4)  # as it is shown
+    side = "above" if mean > 0 else "below" if mean < 0 else "level with"
     if math.isnan(found.error):
-        return f"{side} {name} by {abs(found.mean):.4f} (from one seed)" if found.mean else f"level with {name}"
-    return f"{side} {name} by {abs(found.mean):.4f} ± {found.error:.4f} (chance of being above {_chance(found.chance)})"
+        return f"{side} {name} by {abs(mean):.4f} (from one seed)" if mean else f"level with {name}"
+    return f"{side} {name} by {abs(mean):.4f} ± {found.error:.4f} (chance of being above {_chance(found.chance)})"
 
 
 def _chance(value: float) -> str:

@@ -80,7 +80,8 @@ def _best(title: str, ranked: Sequence[Ranked], targets: Targets, references: Se
 
 
 def _confirmed(found: Sequence[Standing], named: Mapping[str, str], targets: Targets) -> Table:
-    title = f"confirmed, means and deviations from {found[0].seeds} seeds" + (f" under {targets}" if targets else "")
+    several = f"means and deviations from {found[0].seeds} seeds" if found[0].seeds > 1 else "from 1 seed"
+    title = f"confirmed, {several}" + (f" under {targets}" if targets else "")
     own = ("told", "met") if targets else ()
     figures = [{cost: standing.cost(cost) for cost in COSTS} for standing in found]
     costs = _costs([{cost: value for cost, value in row.items() if not math.isnan(value)} for row in figures])

@@ -7,6 +7,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +22,16 @@ __all__ = ["Display"]
 LONG = 3600.0  # seconds of trials that the time left is reckoned from; rich's own 30 are less than one long trial
 
 
+class _Console(Console):
+    """Where nobody reads its output any more, as behind ``| head``, that is an interruption, and told as one."""
+
+    def on_broken_pipe(self) -> None:
+        """See `Console.on_broken_pipe`, which ends the process without a word."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise KeyboardInterrupt
+
+
 class Display:
     """Shows one search; use it as a context manager.
 
@@ -29,7 +40,7 @@ class Display:
     """
 
     def __init__(self, console: Console | None = None):
-        self.console = console or Console()
+        self.console = console or _Console()
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -101,8 +112,18 @@ class Display:
         self._searching += time.perf_counter() - self._stage_begun
         self._what = ""
 
-    def closing(self, run: Path, tables: Iterable[Table], sentences: Iterable[str], workers: int) -> None:
-        """What was found, where the time went, and the command to run next."""
+    def closing(
+        self, run: Path, tables: Iterable[Table], sentences: Iterable[str], workers: int, everywhere: bool = True
+    ) -> None:
+        """What was found, where the time went, and what to run next.
+
+        Args:
+            run: its directory.
+            tables: of the best.
+            sentences: on them.
+            workers: how many there were.
+            everywhere: whether other processes find the space: the commands, too.
+        """
         self._bars.stop()
         for table in tables:
             self.console.print(table)
@@ -115,8 +136,9 @@ class Display:
                 f"{total:.1f} s: {total - self._searching:.1f} s preparing, {self._searching:.1f} s searching,"
                 f" {share:.0%} of the search inside trials"
             )
-        where = shlex.quote(str(run))
-        self.say(f"The run is in {run}. Next: nas-analyze {where}, nas-export {where} --rank 1")
+        where, own = shlex.quote(str(run)), f"nas.load_run({str(run)!r}) in this program"
+        commands = f"nas-analyze {where}, nas-export {where} --rank 1"
+        self.say(f"The run is in {run}. Next: {commands if everywhere else own}")
 
     def _start(self, what: str, done: int, total: int) -> None:
         if self._bar is not None:

@@ -65,7 +65,8 @@ def run_stages(
             finished = _all(shared, plan) and confirm(shared)
         except KeyboardInterrupt as error:
             raise Interrupted(f"interrupted; {go_on(run)}") from error
-    display.closing(run, *closing_of(Run(run), settings.pareto), settings.workers or 1)
+    everywhere = not settings.space.startswith("__main__:")
+    display.closing(run, *closing_of(Run(run), settings.pareto), settings.workers or 1, everywhere)
     if not finished:
         display.say(f"The {settings.hours:g} hours are over before the search is; {go_on(run)} --hours H")
 

@@ -119,7 +119,7 @@ def test_a_verdict_is_one_sentence_for_each_reference_in_every_measure():
 
 
 def test_a_verdict_from_one_seed_claims_no_chance():
-    found = standings(rows(k1=[1.0], base=[0.5], same=[1.0]), SEEDS[:1], "", "reward")
+    found = standings(rows(k1=[1.0], base=[0.5], same=[1.00001]), SEEDS[:1], "", "reward")
     assert verdicts(found, measures("loss", "")) == [
         "The winner is level with same in reward.",
         "The winner is above base by 0.5000 (from one seed) in reward.",

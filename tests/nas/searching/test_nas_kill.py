@@ -76,6 +76,16 @@ def test_a_killed_and_resumed_run_ends_with_the_rows_of_an_undisturbed_one(tmp_p
     pandas.testing.assert_frame_equal(killed.confirmed, calm.confirmed)
 
 
+def test_a_search_whose_output_nobody_reads_any_more_ends_as_an_interrupted_one(tmp_path):
+    path = tmp_path / "run"
+    process = start(*FLAGS.split(), "--out", str(path))
+    assert "trial" in process.stdout.readline() + process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == f"nas-search: interrupted; go on with nas-search --resume {path}\n"
+    assert process.wait(60) == 130
+    finish(start("--resume", str(path)))
+
+
 @pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_stops_at_once_with_status_130(tmp_path):
     path = tmp_path / "run"

@@ -77,6 +77,7 @@ def test_a_space_and_a_task_may_be_a_script_s_own(tmp_path):
     assert process.returncode == 0
     lines = [line for line in shown.splitlines() if line.startswith("[")]
     assert [line.rpartition(" ")[2] for line in lines] == ["2", "2"]  # confirmed
+    assert "in this program" in shown  # there no command finds the space
     assert all(set(line.rpartition("]")[0][1:].split(", ")) <= {"'done'", "'duplicate'"} for line in lines)
 
 
