@@ -9,8 +9,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from controllers.checks import check_number, check_state, check_whole, finite
 from controllers.novelty import SeenKeys
 from controllers.parts import PartLog
 from controllers.policy import TokenPolicy
-from controllers.ppo import Batch, explained_variance, ppo_loss, rank_normalise, taken
+from controllers.ppo import Batch, Rollout, explained_variance, ppo_loss, rank_normalise, taken
 from search_spaces import Architecture, SearchSpace
 
 __all__ = ["LstmPpo"]
@@ -46,26 +45,6 @@ def _small_tensors() -> Iterator[None]:
     finally:
         torch.set_flush_denormal(flushed)
         torch.set_num_threads(threads)
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """A proposal that was told.
-
-    Args:
-        tokens: one per choice.
-        log_probs: the log-probability of each token under the policy that drew it, nats.
-        reward: a finite number.
-    """
-
-    tokens: tuple[int, ...]
-    log_probs: tuple[float, ...]
-    reward: float
-
-    @cached_property
-    def plain(self) -> dict[str, Any]:
-        """As it is saved."""
-        return {"tokens": list(self.tokens), "log_probs": list(self.log_probs), "reward": self.reward}
 
 
 class LstmPpo:

@@ -5,12 +5,14 @@ PPO, Schulman et al. 2017; "What matters in on-policy RL", Andrychowicz et al. 2
 PPO", Huang et al. 2022.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Batch", "explained_variance", "ppo_loss", "rank_normalise", "taken"]
+__all__ = ["Batch", "Rollout", "explained_variance", "ppo_loss", "rank_normalise", "taken"]
 
 
 def rank_normalise(rewards: list[float]) -> Tensor:
@@ -35,6 +37,26 @@ def explained_variance(values: Tensor, targets: Tensor) -> float:
 def taken(log_probs: Tensor, tokens: Tensor) -> Tensor:
     """Of the log-probabilities of all options, (N, T, K), those of the tokens, (N, T)."""
     return log_probs.gather(2, tokens.unsqueeze(2)).squeeze(2)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A proposal that was told.
+
+    Args:
+        tokens: one per choice.
+        log_probs: the log-probability of each token under the policy that drew it, nats.
+        reward: a finite number.
+    """
+
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
+    reward: float
+
+    @cached_property
+    def plain(self) -> dict[str, Any]:
+        """As it is saved."""
+        return {"tokens": list(self.tokens), "log_probs": list(self.log_probs), "reward": self.reward}
 
 
 class Batch(NamedTuple):
