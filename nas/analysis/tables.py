@@ -69,7 +69,7 @@ from typing import Any
 
 import pandas as pd
 
-from nas.run.reading import Ranked
+from nas.run.ranking import Ranked
 from nas.settings.targets import COSTS, Targets
 from search_spaces import Architecture
 

@@ -51,7 +51,6 @@ def _run(arguments: Sequence[str] | None) -> None:
     from nas.analysis.tables import write_tables
     from nas.analysis.terminal import show
     from nas.folders import full_disk_told, make_writable
-    from nas.run.front import front_with_trials
     from nas.run.reading import Run
     from nas.searching.closing import front_table
 
@@ -60,7 +59,7 @@ def _run(arguments: Sequence[str] | None) -> None:
     for run in runs:
         if not run.contents().trials:
             raise InputError(f"the run {run.path} has no trial yet")
-    fronts = [[trials[-1] for _, trials in front_with_trials(run, given.pareto)] for run in runs if given.pareto]
+    fronts = [[trials[-1] for _, trials in run.front_with_trials(given.pareto)] for run in runs if given.pareto]
     out = Path(given.out) if given.out else runs[0].path / "report" if len(runs) == 1 else Path("report")
     make_writable(out)
     console = Console(markup=False, highlight=False, emoji=False)

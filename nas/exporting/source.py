@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nas.building import find_architecture, is_run
-from nas.run.front import front_with_trials
-from nas.run.reading import Ranked, Run
+from nas.run.ranking import Ranked
+from nas.run.reading import Run
 from nas.run.store import RunStore
 from nas.settings.targets import COSTS
 from search_spaces import Architecture, InputError
@@ -92,7 +92,7 @@ def find_front(what: str, cost: str) -> list[Source]:
 
     Args:
         what: the run's directory.
-        cost: what the reward is held against; see `nas.run.front.front`.
+        cost: what the reward is held against; see `nas.run.reading.Run.front`.
 
     Raises:
         InputError: it is no run, or has no such front.
@@ -100,7 +100,7 @@ def find_front(what: str, cost: str) -> list[Source]:
     if not is_run(what):
         raise InputError(f"--pareto exports the front of a run, but {what!r} is not a run")
     run = Run(what)
-    found = front_with_trials(run, cost)
+    found = run.front_with_trials(cost)
     digits = len(str(len(found)))
     return [
         _source(run, f"front-{rank:0{digits}}-{architecture.key}", architecture, trials)

@@ -6,13 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nas.run.confirmed import Standing
+from nas.run.ranking import Ranked
 from nas.run.rows import ScoreRow, TrialRow
 from nas.settings.targets import COSTS
+from search_spaces import Architecture
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["confirmed_frame", "references_frame", "trials_frame"]
+__all__ = ["confirmed_frame", "front_frame", "references_frame", "trials_frame"]
 
 _FIRST = ["trial", "stage", "status", "reward", "key", "cached", "reason", "params", "macs", "seconds"]
 _REFERENCE = ["name", "key", "status", "reward", "params", "macs", "seconds", "reason"]
@@ -74,3 +76,17 @@ def confirmed_frame(standings: Sequence[Standing]) -> "pandas.DataFrame":
             row |= {by: sign * standing.mean(by), f"{by}_deviation": standing.deviation(by)}
         rows.append(row | {"told": standing.told} | {name: standing.cost(name) for name in COSTS})
     return pandas.DataFrame(rows, columns=_CONFIRMED).astype({"rank": "Int64"})
+
+
+def front_frame(found: Sequence[tuple[Architecture, list[Ranked]]]) -> "pandas.DataFrame":
+    """`nas.run.reading.Run.front`, of what is on it, best first, with the trials that it comes from."""
+    import pandas
+
+    known = [name for name in COSTS if any(name in trials[-1].metrics for _, trials in found)]
+    rows = []
+    for rank, (architecture, trials) in enumerate(found, 1):
+        last = trials[-1]
+        costs = {name: last.metrics.get(name, math.nan) for name in known}
+        own = {"rank": rank, "trial": last.number, "reward": last.reward, **costs}
+        rows.append({**own, "key": architecture.key, "architecture": architecture})
+    return pandas.DataFrame(rows)

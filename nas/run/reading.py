@@ -1,48 +1,29 @@
 """A run as its readers see it, finished or still being written: settings, trials, the best architectures."""
 
-from collections.abc import Iterable
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from experiments.families import family_of
 from nas.run.confirmed import CONFIRMATION, Standing, confirmation_seeds, reference_rows, standings, subject_of
 from nas.run.directory import RunRecord, read_record
-from nas.run.frames import confirmed_frame, references_frame, trials_frame
-from nas.run.rows import DiagnosticRow, PromotionRow, ScoreRow, StageRow, TrialRow, scored
+from nas.run.frames import confirmed_frame, front_frame, references_frame, trials_frame
+from nas.run.front import on_front
+from nas.run.ranking import Ranked, rank
+from nas.run.rows import DiagnosticRow, PromotionRow, ScoreRow, StageRow, TrialRow
 from nas.run.store import RunStore
 from nas.settings import SearchSettings
-from nas.settings.targets import TOLD, Targets
+from nas.settings.targets import COSTS, Targets
 from search_spaces import Architecture, InputError, SearchSpace
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Contents", "Ranked", "Run", "load_run", "rank"]
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One of the best trials; no two share a key."""
-
-    number: int
-    key: str
-    reward: float
-    metrics: dict[str, float]
-    choices: dict[str, str]
-
-    @property
-    def told(self) -> float:
-        """What the controller was told: the reward, or with a target what is left of it."""
-        return self.metrics.get(TOLD, self.reward)
-
-
-def rank(rows: Iterable[TrialRow]) -> list[Ranked]:
-    """The trials that have a whole score, best first by the reward that was told, of equal ones the earlier first."""
-    whole = [row for row in scored(rows) if row.reward is not None]
-    best = [Ranked(r.number, r.key, r.reward or 0.0, r.metrics, r.choices) for r in whole]
-    return sorted(best, key=lambda row: (-row.told, row.number))
+__all__ = ["Contents", "Run", "load_run"]
 
 
 @dataclass(frozen=True)
@@ -206,10 +187,35 @@ class Run:
         return "reward" if by == self.settings.reward else by
 
     def front(self, cost: str = "macs") -> "pandas.DataFrame":
-        """The Pareto front of high reward at low cost; see `nas.run.front.front`."""
-        from nas.run.front import front
+        """The architectures of which no other is at least as good and as cheap, and better or cheaper.
 
-        return front(self, cost)
+        Of the trials of the last finished stage, as `by_rewards` has them, by the task's own reward: a target does not
+        bend the front, and confirmed means, which are measured otherwise, are not on it.
+
+        Args:
+            cost: ``"params"``, ``"macs"`` or ``"latency_ms"``.
+
+        Returns:
+            rank (1 has the highest reward), trial, reward, the costs that are known, key, and architecture.
+
+        Raises:
+            InputError: there is no such cost, no trial is done yet, or none that is has that cost.
+        """
+        return front_frame(self.front_with_trials(cost))
+
+    def front_with_trials(
+        self, cost: str = "macs", contents: Contents | None = None
+    ) -> list[tuple[Architecture, list[Ranked]]]:
+        """As `front`, each architecture with the trials that it comes from; see `by_rewards`."""
+        if cost not in COSTS:
+            raise InputError(f"there is no cost {cost!r} to draw a front against; known: {', '.join(COSTS)}")
+        found = self.by_rewards(None, contents)
+        rewards = np.array([trials[-1].reward for _, trials in found])
+        costs = np.array([trials[-1].metrics.get(cost, math.nan) for _, trials in found])
+        chosen = [found[i] for i in np.flatnonzero(on_front(rewards, costs))]
+        if not chosen:
+            raise InputError(f"no trial that is done in the run {self.path} has {cost} among its metrics")
+        return sorted(chosen, key=lambda item: (-item[1][-1].reward, item[1][-1].number))
 
     def space(self, stage: str) -> SearchSpace:
         """What a stage searches; raises `InputError` where a space of the user's own cannot be imported."""

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from experiments.families import family_of
 from nas.run.confirmed import Standing, reference_rows
-from nas.run.front import front_with_trials
-from nas.run.reading import Ranked, Run
+from nas.run.ranking import Ranked
+from nas.run.reading import Run
 from nas.run.rows import ScoreRow
 from nas.run.verdict import measures, verdicts
 from nas.settings.targets import COSTS, LATENCY, Targets, cost_text
@@ -36,7 +36,7 @@ def closing(run: Run, pareto: str | None = None) -> tuple[list[Table], list[str]
     ]
     for cost in [pareto] if pareto else targets.limits:
         with suppress(InputError):  # no trial that is done has it
-            tables.append(front_table(cost, [trials[-1] for _, trials in front_with_trials(run, cost, now)], targets))
+            tables.append(front_table(cost, [trials[-1] for _, trials in run.front_with_trials(cost, now)], targets))
     found = run.standings(now)
     named = measures(settings.reward, family_of(settings.search_space()).measure)
     if found:

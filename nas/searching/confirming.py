@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.run.confirmed import CONFIRMATION, REFERENCE, confirmation_seeds
-from nas.run.reading import Ranked, rank
+from nas.run.ranking import Ranked, rank
 from nas.run.rows import Contender
 from nas.run.store import RunStore
 from nas.searching import kept

@@ -9,7 +9,8 @@ from typing import Any
 import controllers
 from nas.errors import Interrupted, SearchFailed
 from nas.folders import full_disk_told
-from nas.run.reading import Run, rank
+from nas.run.ranking import rank
+from nas.run.reading import Run
 from nas.run.store import RunStore
 from nas.searching import kept, reuse
 from nas.searching.closing import closing as closing_of

@@ -133,8 +133,8 @@ class Execution:
         None,
         CONFIRM,
         "at the end train the K best of all stages and the references from S seeds that no trial had, and choose by"
-        " their means; 0: do not; without it 5,3, with fewer than 5 where they would take more than a fifth of the"
-        " search's time",
+        " their means; 0: do not; without it 5,3, and less, down to 2,2, where that would take more than a fifth of"
+        " the search's time",
         "K,S",
     )
     confirm_by: str | None = _setting(
