@@ -2,27 +2,30 @@
 
     python benchmarks/gpu_trials.py [--architectures 5] [--device cuda]
 
-Drawn architectures are trained and scored twice as a search does: as trials run on a GPU, a step captured in a CUDA
-graph with bfloat16, and step by step in float32. Decoders of both stages train on generated features of ResNet-50
-(384 px, 4000 + 1715 crops, batch 200, 300 steps; 24 GB of the GPU's memory), cells on drawn clips with as many frames
-and pixels as CamVid's (370 of 416 x 416, sequences of 3, batch 48, 20 epochs) around a static network that has learnt
-nothing. The hours are those of the 2,800 FPNs and 600 heads that the published search took 28 GPU-days for, and of as
-many cells as the paper preset draws, for which 2 GPU-days were published without their number. ``--device cpu --small``
-shows that the script runs, no more.
+Drawn architectures are trained and scored as a search does, in several ways: as trials run on a GPU, a step captured in
+a CUDA graph with bfloat16; so, but with maps in contiguous layout, where features come in channels_last; so, but with
+group norm and ReLU, which only decoders have, compiled into one kernel; and step by step in float32. Decoders of both
+stages train on generated features of ResNet-50 (384 px, 4000 + 1715 crops, batch 200, 300 steps; 24 GB of the GPU's
+memory), cells on drawn clips with as many frames and pixels as CamVid's (370 of 416 x 416, sequences of 3, batch 48, 20
+epochs) around a static network that has learnt nothing. The hours are those of the 2,800 FPNs and 600 heads that the
+published search took 28 GPU-days for, and of as many cells as the paper preset draws, for which 2 GPU-days were
+published without their number. ``--device cpu --small`` shows that the script runs, no more.
 """
 
 import argparse
 import contextlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import search_spaces
 from experiments.timing import device_name
@@ -106,6 +109,51 @@ def plain() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def contiguous() -> Iterator[None]:
+    """Within it convolutions take, and so give, contiguous maps."""
+
+    def inputs(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        return tuple(x.contiguous() for x in given) if isinstance(module, nn.Conv2d) else None
+
+    hook = register_module_forward_pre_hook(inputs)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+@torch.compile
+def _norm_relu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    return F.relu(F.group_norm(x, groups, weight, bias, eps))
+
+
+def _forward(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """As `nn.Sequential`'s, with one kernel for a group norm and the ReLU behind it."""
+    rest = list(layers)
+    while rest:
+        layer = rest.pop(0)
+        if isinstance(layer, nn.GroupNorm) and rest and isinstance(rest[0], nn.ReLU) and x.shape[-1] > 1:
+            x = _norm_relu(x, layer.num_groups, layer.weight, layer.bias, layer.eps)
+            del rest[0]
+        else:
+            x = layer(x)
+    return x
+
+
+def compiled() -> contextlib.AbstractContextManager[object]:
+    """Within it a group norm and the ReLU behind it are one compiled kernel."""
+    return mock.patch.object(nn.Sequential, "forward", _forward)
+
+
+CAPTURED, COMPILED, PLAIN = "captured, bfloat16", "captured, bfloat16, compiled norms", "step by step, float32"
+WAYS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
+    CAPTURED: contextlib.nullcontext,
+    "captured, bfloat16, contiguous": contiguous,
+    COMPILED: compiled,
+    PLAIN: plain,
+}
+
 Evaluated = Callable[[Architecture], float]  # trains and scores; gives the final loss
 
 
@@ -143,23 +191,24 @@ def cells(space: SearchSpace, device: str, small: bool) -> Iterator[Evaluated]:
         yield evaluated
 
 
-def measured(space: str, architectures: int, device: str, small: bool = False) -> np.ndarray:
-    """Seconds and losses, (architectures, 2 ways, 2), after a first trial that is not counted."""
+def measured(
+    space: str, architectures: int, device: str, small: bool = False, ways: Sequence[str] = (CAPTURED, PLAIN)
+) -> np.ndarray:
+    """Seconds and losses, (architectures, ways, 2), after a first trial of each way that is not counted."""
     drawn, rng, found = search_spaces.get(space), np.random.default_rng(0), []
 
-    def timed(evaluated: Evaluated, architecture: Architecture) -> tuple[float, float]:
-        begin = time.perf_counter()
-        loss = evaluated(architecture)  # a number: the device has finished
-        return time.perf_counter() - begin, loss
+    def timed(evaluated: Evaluated, architecture: Architecture, way: str) -> tuple[float, float]:
+        with WAYS[way]():
+            begin = time.perf_counter()
+            loss = evaluated(architecture)  # a number: the device has finished
+            return time.perf_counter() - begin, loss
 
     with (cells if space in CELLS else decoders)(drawn, device, small) as evaluated:
         for number in range(-1, architectures):
             architecture = drawn.sample(rng)
-            fast = timed(evaluated, architecture)
-            with plain():
-                slow = timed(evaluated, architecture)
+            figures = [timed(evaluated, architecture, way) for way in ways]
             if number >= 0:
-                found.append((fast, slow))
+                found.append(figures)
     return np.array(found)
 
 
@@ -170,15 +219,18 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="shapes that take a CPU seconds")
     given = parser.parse_args()
     print(f"{device_name(given.device)}, torch {torch.__version__}")
-    print("| space | a trial, s | step by step in float32, s | ratio | largest gap of losses | trials an hour |")
+    print(f"| space | way | a trial, s | times as fast as {PLAIN} | largest gap of losses | trials an hour |")
     print("| --- " * 6 + "|")
     hours = {}
     for space, trials in (TRIALS | CELLS).items():
-        found = measured(space, given.architectures, given.device, given.small)
-        fast, slow = found[..., 0].mean(axis=0)
-        gap = np.abs(np.diff(found[..., 1], axis=1)).max()
-        hours[space] = trials * fast / 3600
-        print(f"| {space} | {fast:.2f} | {slow:.2f} | {slow / fast:.1f} | {gap:.4f} | {3600 / fast:.0f} |", flush=True)
+        ways = [way for way in WAYS if way != COMPILED or space not in CELLS]  # cells have batch norm
+        found = measured(space, given.architectures, given.device, given.small, ways)
+        seconds = dict(zip(ways, found[..., 0].mean(axis=0), strict=True))
+        gaps = np.abs(found[..., 1] - found[:, -1:, 1]).max(axis=0)
+        for (way, took), gap in zip(seconds.items(), gaps, strict=True):
+            figures = f"{took:.2f} | {seconds[PLAIN] / took:.1f} | {gap:.4f} | {3600 / took:.0f}"
+            print(f"| {space} | {way} | {figures} |", flush=True)
+        hours[space] = trials * seconds[CAPTURED] / 3600
     decoders_take = sum(hours[space] for space in TRIALS)
     print(f"Hours of this device: {decoders_take:.1f} for the published search's 2,800 FPNs and 600 heads,", end=" ")
     print(f"{hours['video_cell']:.1f} for 2,000 cells")

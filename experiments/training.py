@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from proxy_tasks import ranks
+from proxy_tasks.precision import reduced_products
 from proxy_tasks.task import Diverged
 from search_spaces import InputError
 from search_spaces.files import write_whole
@@ -214,7 +215,8 @@ def step(training: Training, number: int, batch: Any, loss_of: Callable[[int, An
     """
     training.network.zero_grad(set_to_none=True)
     loss = (loss_of or training.loss)(number, batch)
-    loss.backward()
+    with reduced_products(loss.device):
+        loss.backward()
     training.update(number)
     return ranks.summed(loss.detach()) / ranks.count()
 

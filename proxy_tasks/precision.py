@@ -1,19 +1,40 @@
 """The numbers that a trial computes with: bfloat16 where a GPU has products of it, float32 everywhere else."""
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 
-__all__ = ["dtype_on", "reduced"]
+__all__ = ["dtype_on", "reduced", "reduced_products"]
 
 
-def reduced(device: torch.device) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def reduced(device: torch.device) -> Iterator[None]:
     """Within it, convolutions and products on a GPU that has bfloat16 take and give that; elsewhere nothing changes.
 
-    Maps are then bfloat16, also sums of them; weights, their gradients and losses stay float32 (`torch.autocast`).
+    Maps are then bfloat16, also sums of them; weights, their gradients and losses stay float32 (`torch.autocast`). What
+    stays float32, as deformable convolutions do, has `reduced_products`.
     """
     lower = _lower(device)
-    return contextlib.nullcontext() if lower is None else torch.autocast(device.type, lower)
+    if lower is None:
+        yield
+        return
+    with reduced_products(device), torch.autocast(device.type, lower):
+        yield
+
+
+@contextlib.contextmanager
+def reduced_products(device: torch.device) -> Iterator[None]:
+    """Within it, also in backward passes, factors of float32 products on such a GPU are rounded to TF32, of 10 bits."""
+    if _lower(device) is None:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _lower(device: torch.device) -> torch.dtype | None:

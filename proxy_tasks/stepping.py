@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from proxy_tasks.precision import reduced_products
+
 __all__ = ["PolyakAverage", "TrainingStep", "losses_of_steps", "on_device_of"]
 
 WARM_UP = 3  # steps before a capture: libraries choose kernels and allocate, and the optimiser makes its state
@@ -79,9 +81,10 @@ class TrainingStep:
 
     def __call__(self, rows: Tensor) -> Tensor:
         """Takes a step; returns the loss before it."""
-        loss = self._loss_of(rows)
-        self._adam.zero_grad(set_to_none=True)
-        loss.backward()
+        with reduced_products(rows.device):
+            loss = self._loss_of(rows)
+            self._adam.zero_grad(set_to_none=True)
+            loss.backward()
         self._adam.step()
         if self._average:
             self._average.update()

@@ -168,6 +168,38 @@ def test_a_trial_in_bfloat16_scores_nearly_the_same(space, cache_dir, monkeypatc
     assert found != expected
 
 
+class _Noted(torch.autograd.Function):
+    """Notes how float32 products are computed, forward and backward."""
+
+    @staticmethod
+    def forward(ctx, x, found):
+        ctx.found = found
+        found.append(torch.get_float32_matmul_precision())
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        ctx.found.append(torch.get_float32_matmul_precision())
+        return gradient, None
+
+
+@pytest.mark.parametrize(("lower", "within"), [(torch.bfloat16, "high"), (None, "highest")])
+def test_products_that_stay_float32_are_of_tf32_where_a_gpu_has_bfloat16(lower, within, monkeypatch):
+    """In a step also backward."""
+    monkeypatch.setattr(precision, "_lower", lambda device: lower)
+    model, found = network(), []
+    TrainingStep(model, 0.1, lambda rows: _Noted.apply(squared(model, rows), found))(BATCHES[0])
+    assert found == [within, within]
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_an_exception_leaves_products_as_they_were(monkeypatch):
+    monkeypatch.setattr(precision, "_lower", lambda device: torch.bfloat16)
+    with pytest.raises(KeyError), precision.reduced(torch.device("cpu")):
+        raise KeyError(torch.get_float32_matmul_precision())
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def _noting(dtypes, forward):
     def noted(module, x):
         y = forward(module, x)
