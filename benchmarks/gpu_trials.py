@@ -39,9 +39,11 @@ from proxy_tasks.fcos.task import FCOSTask
 from proxy_tasks.images import padded
 from proxy_tasks.rows import Numbers
 from proxy_tasks.task import Score
+from proxy_tasks.video import training as video_training
 from proxy_tasks.video.task import VideoTask
 from search_spaces import Architecture, SearchSpace
 from search_spaces.fcos.choices import LEVELS
+from search_spaces.parts.precision import as_it_is
 
 TRIALS = {"fcos_fpn": 2800, "fcos_head": 600}  # of the published search
 CELLS = {"video_cell": 2000}  # of the paper preset
@@ -104,6 +106,7 @@ def plain() -> Iterator[None]:
     """Within it trials run step by step in float32."""
     with (
         mock.patch.object(training, "losses_of_steps", map),
+        mock.patch.object(video_training, "losses_of_steps", map),
         mock.patch.object(precision, "_lower", return_value=None),
     ):
         yield
@@ -111,14 +114,19 @@ def plain() -> Iterator[None]:
 
 @contextlib.contextmanager
 def contiguous() -> Iterator[None]:
-    """Within it convolutions take, and so give, contiguous maps."""
+    """Within it weights are contiguous, and convolutions take, and so give, contiguous maps."""
+    to = nn.Module.to
 
     def inputs(module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         return tuple(x.contiguous() for x in given) if isinstance(module, nn.Conv2d) else None
 
+    def moved(module: nn.Module, *place: Any, memory_format: Any = None, **how: Any) -> nn.Module:
+        return to(module, *place, **how)
+
     hook = register_module_forward_pre_hook(inputs)
     try:
-        yield
+        with mock.patch.object(nn.Module, "to", moved):
+            yield
     finally:
         hook.remove()
 
@@ -134,7 +142,9 @@ def _forward(layers: nn.Sequential, x: Tensor) -> Tensor:
     while rest:
         layer = rest.pop(0)
         if isinstance(layer, nn.GroupNorm) and rest and isinstance(rest[0], nn.ReLU) and x.shape[-1] > 1:
-            x = _norm_relu(x, layer.num_groups, layer.weight, layer.bias, layer.eps)
+            with as_it_is(x):
+                weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+                x = _norm_relu(x, layer.num_groups, weight, bias, layer.eps)
             del rest[0]
         else:
             x = layer(x)

@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-__all__ = ["dtype_on", "reduced", "reduced_products"]
+__all__ = ["at_least_float32", "dtype_on", "reduced", "reduced_products"]
 
 
 @contextlib.contextmanager
@@ -29,12 +30,13 @@ def reduced_products(device: torch.device) -> Iterator[None]:
     if _lower(device) is None:
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    products.fp32_precision = "tf32"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        products.fp32_precision = before
 
 
 def _lower(device: torch.device) -> torch.dtype | None:
@@ -42,6 +44,11 @@ def _lower(device: torch.device) -> torch.dtype | None:
         return None  # a CPU takes twice as long with it (`benchmarks/step_variants.py`)
     with torch.cuda.device(device):
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x``, in float32 where it has fewer bits: pixels of an image cannot be told apart in bfloat16 beyond 256."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def dtype_on(device: torch.device) -> torch.dtype:

@@ -119,12 +119,23 @@ def _captured_once(
     try:
         replay = capture(step, rest[0])
     except RuntimeError as error:  # of memory too, of which a graph takes more
-        cause = error.__context__ or error  # to end a capture that has failed fails as well
-        if not isinstance(cause, Exception):  # Ctrl-C
-            raise cause from None
-        reason = str(cause).partition("\n")[0]
+        reason = _reason(error)
         warnings.warn(f"no CUDA graph of a training step, which is slower without: {reason}", stacklevel=2)
     yield from map(replay, rest)
+
+
+def _reason(error: RuntimeError) -> str:
+    """What went wrong first in a capture that failed, in a line: after it, to end the capture fails as well.
+
+    Raises:
+        BaseException: that, where it is no error, as Ctrl-C.
+    """
+    first: BaseException = error  # not kept: its frames hold what the capture had in memory
+    while first.__context__ is not None:
+        first = first.__context__
+    if not isinstance(first, Exception):
+        raise first from None
+    return str(first).partition("\n")[0]
 
 
 @functools.cache

@@ -24,6 +24,8 @@ __all__ = ["connected", "train"]
 RETRIES = 3
 """How often a training goes on from its last checkpoint after one of its processes has died."""
 
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}  # what the processes agree on beside gradients is on the CPU
+
 Work = Callable[[Path, bool, Progress], Result]
 
 
@@ -79,7 +81,7 @@ def _once(
     trainer = TorchTrainer(
         _worker,
         train_loop_config=told,
-        torch_config=TorchConfig(backend="nccl" if device == "cuda" else "gloo"),
+        torch_config=TorchConfig(backend=BACKENDS[device]),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
         run_config=RunConfig(name="training", storage_path=str(storage), failure_config=FailureConfig(max_failures=0)),
     )

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FCOS, RetinaNet
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from proxy_tasks import ranks
+from proxy_tasks.anchors import Anchors
 from proxy_tasks.backbones import channels_of_backbone, make_backbone
 from proxy_tasks.fcos.loss import fcos_loss_sums
-from proxy_tasks.fcos.targets import Locations, anchors_of, assign, level_sizes, pad_boxes
+from proxy_tasks.fcos.targets import Locations, anchors_of, assign, level_sizes, location_anchors, pad_boxes
 from proxy_tasks.images import STRIDE
 from search_spaces import Architecture, InputError
 from search_spaces.fcos.head import TOWERS
@@ -167,12 +167,13 @@ def build_detector(
     sizes: dict[str, Any] = {"min_size": min_size, "max_size": max_size, "size_divisible": STRIDE}
     sizes |= {"score_thresh": SCORE_THRESHOLD, "detections_per_img": DETECTIONS}
     if isinstance(decoder.head, RetinaNetHead):
-        anchors = AnchorGenerator(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
+        anchors = Anchors(ANCHOR_SIZES, ((0.5, 1.0, 2.0),) * len(ANCHOR_SIZES))
         return _padded_alike(AnchorDetector(pyramid, num_classes, anchor_generator=anchors, head=decoder.head, **sizes))
     if centerness_on not in TOWERS:
         raise InputError(f"centerness is predicted on the tower of {' or '.join(TOWERS)}, got {centerness_on!r}")
     decoder.head.centerness_on = centerness_on
-    return _padded_alike(Detector(pyramid, num_classes, head=decoder.head, nms_thresh=NMS_THRESHOLD, **sizes))
+    sizes |= {"anchor_generator": location_anchors(), "nms_thresh": NMS_THRESHOLD}
+    return _padded_alike(Detector(pyramid, num_classes, head=decoder.head, **sizes))
 
 
 def _padded_alike(detector: Any) -> Any:

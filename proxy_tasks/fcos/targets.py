@@ -15,12 +15,22 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
+from proxy_tasks.anchors import Anchors
 from proxy_tasks.images import STRIDE, padded
 
-__all__ = ["BACKGROUND", "IGNORED", "DenseTargets", "Locations", "anchors_of", "assign", "level_sizes", "pad_boxes"]
+__all__ = [
+    "BACKGROUND",
+    "IGNORED",
+    "DenseTargets",
+    "Locations",
+    "anchors_of",
+    "assign",
+    "level_sizes",
+    "location_anchors",
+    "pad_boxes",
+]
 
 BACKGROUND, IGNORED = -1, -2
 STRIDES = (8, 16, 32, 64, STRIDE)
@@ -32,15 +42,19 @@ def level_sizes(crop: int) -> tuple[int, ...]:
     return tuple(padded(crop) // stride for stride in STRIDES)
 
 
+def location_anchors() -> Anchors:
+    """The anchors of torchvision's FCOS: one at every location of P3..P7, as wide as the level's stride."""
+    return Anchors(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
+
+
 def anchors_of(crop: int) -> Tensor:
     """torchvision's anchors for a square crop of ``crop`` pixels, padded; (L, 4): a stride wide, one at every location.
 
     Anchors are centred on multiples of the stride, from 0, as torchvision has them.
     """
-    generator = AnchorGenerator(tuple((stride,) for stride in STRIDES), ((1.0,),) * len(STRIDES))
     maps = [torch.empty(1, 1, side, side) for side in level_sizes(crop)]
     whole = torch.empty(1, 3, padded(crop), padded(crop))
-    (anchors,) = generator(ImageList(whole, [(crop, crop)]), maps)
+    (anchors,) = location_anchors()(ImageList(whole, [(crop, crop)]), maps)
     return anchors
 
 
@@ -116,8 +130,9 @@ def pad_boxes(targets: Sequence[dict[str, Tensor]], device: torch.device | str =
         (B, M, 4) float32 boxes; (B, M) int64 labels, `IGNORED` for what is ignored, `BACKGROUND` where there is no box.
     """
     most = max(1, max(len(target["labels"]) for target in targets))
-    boxes = torch.zeros(len(targets), most, 4)
-    labels = torch.full((len(targets), most), BACKGROUND)
+    here = targets[0]["labels"].device  # one copy goes from there to the device, not one of each box
+    boxes = torch.zeros(len(targets), most, 4, device=here)
+    labels = torch.full((len(targets), most), BACKGROUND, device=here)
     for row, target in enumerate(targets):
         boxes[row, : len(target["boxes"])] = target["boxes"]
         labels[row, : len(target["labels"])] = target["labels"].where(target["iscrowd"] == 0, IGNORED)

@@ -16,6 +16,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from proxy_tasks.masks.truth import Samples
+from proxy_tasks.precision import at_least_float32
 
 __all__ = ["BOX_SIZE", "SCORE_THRESHOLD", "BoxStage", "box_losses", "detections", "refined"]
 
@@ -48,8 +49,8 @@ class BoxStage(nn.Module):
 
     def forward(self, rois: Tensor) -> tuple[Tensor, Tensor]:
         """RoIs (m, channels, 7, 7) -> logits (m, K + 1) and box codes, (m, 4) or (m, 4 · (K + 1))."""
-        found: tuple[Tensor, Tensor] = self.predictor(self.head(rois))
-        return found
+        logits, codes = self.predictor(self.head(rois))
+        return at_least_float32(logits), at_least_float32(codes)  # from which boxes take their type
 
     def decode(self, codes: Tensor, boxes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Each image's boxes (m, 1 or K + 1, 4) that the codes of all images' RoIs say, clipped to the image."""

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
+from proxy_tasks.anchors import Anchors
 from proxy_tasks.masks.truth import CROWD_SHARE, covered, without_crowds
+from proxy_tasks.precision import at_least_float32
 
 __all__ = ["Proposals", "proposals"]
 
@@ -61,6 +62,15 @@ class Proposals(RegionProposalNetwork):
         return terms
 
 
+class _Head(RPNHead):
+    """torchvision's, with outputs of float32, from which boxes take their type."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Objectness and box codes of every map."""
+        objectness, codes = super().forward(x)
+        return list(map(at_least_float32, objectness)), list(map(at_least_float32, codes))
+
+
 def proposals(levels: Sequence[str], sides: Sequence[tuple[int, ...]], channels: int) -> Proposals:
     """A region proposal network with torchvision's settings.
 
@@ -69,8 +79,8 @@ def proposals(levels: Sequence[str], sides: Sequence[tuple[int, ...]], channels:
         sides: of the anchors at each of them, pixels.
         channels: of the maps.
     """
-    anchors = AnchorGenerator(tuple(sides), (RATIOS,) * len(levels))
-    head = RPNHead(channels, anchors.num_anchors_per_location()[0])
+    anchors = Anchors(tuple(sides), (RATIOS,) * len(levels))
+    head = _Head(channels, anchors.num_anchors_per_location()[0])
     settings: dict[str, Any] = {"pre_nms_top_n": dict(KEPT), "post_nms_top_n": dict(KEPT), "nms_thresh": 0.7}
     settings |= {"fg_iou_thresh": 0.7, "bg_iou_thresh": 0.3, "batch_size_per_image": 256, "positive_fraction": 0.5}
     network = Proposals(anchors, head, **settings)

@@ -24,7 +24,7 @@ class WeightedSum(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
         x, y = match_sizes(x, y)
-        return self.a * x + self.b * y
+        return self.a.to(x.dtype) * x + self.b.to(y.dtype) * y  # see `search_spaces.parts.precision`
 
 
 class Concat(nn.Module):
@@ -51,7 +51,8 @@ class _InterleavedConv(nn.Conv2d):
 
     def forward(self, stack: Tensor) -> Tensor:
         x, y = stack.chunk(2, dim=1)
-        return x * self.weight[:, 0] + y * self.weight[:, 1]
+        weight = self.weight.to(stack.dtype)
+        return x * weight[:, 0] + y * weight[:, 1]
 
 
 class InterleavedConcat(Concat):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
 from search_spaces.errors import InputError
+from search_spaces.parts.precision import as_it_is
 
 __all__ = ["DeformConv3x3", "deform_conv2d"]
 
@@ -160,10 +161,12 @@ class DeformConv3x3(nn.Module):
         offset, mask = predicted.split([2 * masks, masks], dim=1)
         mask = mask.sigmoid()
         if x.device.type == "cpu" and not torch.compiler.is_exporting():  # ONNX has torchvision's operator as one node
-            with torch.autocast("cpu", enabled=False):  # no kernel of it takes bfloat16
+            with as_it_is(x):  # no kernel of it takes bfloat16
                 x, offset, mask = (value.to(self.weight.dtype) for value in (x, offset, mask))
-                return deform_conv2d(x, offset, self.weight, self.bias, mask)
-        return torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
+                y = deform_conv2d(x, offset, self.weight, self.bias, mask)
+        else:
+            y = torchvision.ops.deform_conv2d(x, offset, self.weight, self.bias, padding=1, mask=mask)
+        return y.to(predicted.dtype)  # what convolutions give here
 
     def macs(self, x: Tensor, output: Tensor) -> int:
         """Those of a dense 3×3 convolution: bilinear sampling is not charged, see `search_spaces.parts.complexity`."""

@@ -28,7 +28,9 @@ def channels_of(in_channels: Mapping[str, int], levels: Sequence[str]) -> list[i
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """``x`` (N, C, H, W) resized bilinearly to ``size`` (corners not aligned), itself where it has that size."""
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False).to(x.dtype)  # see `parts.precision`
 
 
 def match_sizes(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from search_spaces.errors import InputError
 from search_spaces.options import OPERATIONS
 from search_spaces.parts.deform_conv import DeformConv3x3
+from search_spaces.parts.precision import as_it_is
 
 __all__ = [
     "DepthwiseConv2d",
@@ -42,10 +43,14 @@ class _GroupNorm(nn.GroupNorm):
         if torch.compiler.is_exporting():  # a graph for maps of any size has to have both
             single = x.new_ones(()) * x.shape[-1] * x.shape[-2] == 1
             return torch.where(single, self._affine(x), super().forward(x))
-        return self._affine(x) if x.shape[-1] == x.shape[-2] == 1 else super().forward(x)
+        if x.shape[-1] == x.shape[-2] == 1:
+            return self._affine(x)
+        with as_it_is(x):  # sums are float32 inside of it anyway
+            return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
     def _affine(self, x: Tensor) -> Tensor:
-        return x * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return x * weight.view(-1, 1, 1) + bias.view(-1, 1, 1)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
@@ -109,7 +114,7 @@ class DepthwiseConv2d(nn.Conv2d):
         tall, wide = (min(middle, (int(size) - 1) // dilation) for size in x.shape[-2:])
         weight = self.weight[:, :, middle - tall : middle + tall + 1, middle - wide : middle + wide + 1]
         if tall == wide == 0:
-            return x * weight.view(-1, 1, 1)
+            return x * weight.to(x.dtype).view(-1, 1, 1)
         return F.conv2d(x, weight, None, 1, (tall * dilation, wide * dilation), self.dilation, self.groups)
 
 

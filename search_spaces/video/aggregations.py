@@ -16,6 +16,7 @@ from search_spaces.options import VIDEO_AGGREGATIONS
 from search_spaces.parts.aggregations import make_aggregation
 from search_spaces.parts.maps import match_sizes
 from search_spaces.parts.operations import DepthwiseConv2d
+from search_spaces.parts.precision import as_it_is
 
 __all__ = [
     "Attention",
@@ -67,7 +68,7 @@ class Predictive(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
         x, y = match_sizes(x, y)
-        return filter_positions(y, self.filters(x).softmax(dim=1))
+        return filter_positions(y, self.filters(x).softmax(dim=1).to(y.dtype))
 
     def macs(self, x: Tensor, output: Tensor) -> int:
         """Nine for every output: the predicted filters meet a 3×3 neighbourhood of one channel each."""
@@ -93,9 +94,12 @@ class BilinearSampling(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Two maps (N, C, ·, ·) -> (N, C, H, W) of the larger size."""
         x, y = match_sizes(x, y)
-        matrices = self.matrix(self.reduce(y).mean((2, 3))).view(-1, 2, 3)
-        grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
-        return y + F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        averages = self.reduce(y).mean((2, 3))
+        with as_it_is(x):  # positions of bfloat16 would be off by a quarter of a pixel
+            matrices = self.matrix(averages.to(self.matrix.weight.dtype)).view(-1, 2, 3)
+            grid = F.affine_grid(matrices, list(x.shape), align_corners=False)
+            sampled = F.grid_sample(x.to(grid.dtype), grid, padding_mode="zeros", align_corners=False)
+        return y + sampled.to(y.dtype)
 
 
 class PairConv3d(nn.Conv2d):

@@ -1,5 +1,6 @@
 """Training steps: what a graph of them replays is what they do."""
 
+import weakref
 from functools import partial
 
 import numpy as np
@@ -36,6 +37,7 @@ def network():
 
 
 IMAGES = torch.randn(20, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+BEFORE = torch.backends.cuda.matmul.fp32_precision
 BATCHES = torch.randint(0, 20, (8, 4), generator=torch.Generator().manual_seed(1))
 
 
@@ -113,13 +115,33 @@ def test_where_a_graph_has_no_room_steps_are_run_as_they_are():
     assert losses == [plain(batch) for batch in BATCHES]
 
 
+def test_nothing_of_a_capture_that_failed_is_kept():
+    """Least of all where memory was short."""
+    held = []
+
+    def full(step, example):
+        memory = torch.zeros(1)
+        held.append(weakref.ref(memory))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    model = network()
+    steps = stepping._captured_once(TrainingStep(model, 0.1, partial(squared, model)), BATCHES, full)
+    with pytest.warns(UserWarning, match="CUDA out of memory"):
+        kept = [bool(held) and held[0]() is not None for _ in steps]
+    assert held
+    assert not any(kept)
+
+
 @pytest.mark.parametrize("cause", [KeyboardInterrupt(), ValueError("why")])
 def test_what_ended_a_capture_is_what_is_told(cause):
-    """To end it fails, too, and would hide that."""
+    """To leave its stream and to end it fail, too, and would hide that."""
 
     def interrupted(step, example):
         try:
-            raise cause
+            try:
+                raise cause
+            finally:
+                raise RuntimeError("a stream of the capture")
         finally:
             raise RuntimeError("the capture is invalid")
 
@@ -174,30 +196,30 @@ class _Noted(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, found):
         ctx.found = found
-        found.append(torch.get_float32_matmul_precision())
+        found.append(torch.backends.cuda.matmul.fp32_precision)
         return x.clone()
 
     @staticmethod
     def backward(ctx, gradient):
-        ctx.found.append(torch.get_float32_matmul_precision())
+        ctx.found.append(torch.backends.cuda.matmul.fp32_precision)
         return gradient, None
 
 
-@pytest.mark.parametrize(("lower", "within"), [(torch.bfloat16, "high"), (None, "highest")])
+@pytest.mark.parametrize(("lower", "within"), [(torch.bfloat16, "tf32"), (None, BEFORE)])
 def test_products_that_stay_float32_are_of_tf32_where_a_gpu_has_bfloat16(lower, within, monkeypatch):
     """In a step also backward."""
     monkeypatch.setattr(precision, "_lower", lambda device: lower)
     model, found = network(), []
     TrainingStep(model, 0.1, lambda rows: _Noted.apply(squared(model, rows), found))(BATCHES[0])
     assert found == [within, within]
-    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cuda.matmul.fp32_precision == BEFORE
 
 
 def test_an_exception_leaves_products_as_they_were(monkeypatch):
     monkeypatch.setattr(precision, "_lower", lambda device: torch.bfloat16)
     with pytest.raises(KeyError), precision.reduced(torch.device("cpu")):
-        raise KeyError(torch.get_float32_matmul_precision())
-    assert torch.get_float32_matmul_precision() == "highest"
+        raise KeyError(torch.backends.cuda.matmul.fp32_precision)
+    assert torch.backends.cuda.matmul.fp32_precision == BEFORE
 
 
 def _noting(dtypes, forward):

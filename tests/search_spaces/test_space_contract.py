@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
+from torch._subclasses import FakeTensorMode
 
 import search_spaces
 from search_spaces import Architecture, Choice, InputError, SearchSpace
@@ -187,6 +188,37 @@ def test_one_image_in_training(name, seed, network):
     outputs = network.outputs(drawn(name, seed).build(**network.sizes), lambda x: x[:1])
     assert {key: tuple(x.shape) for key, x in outputs.items()} == {k: (1, *s) for k, s in network.shapes.items()}
     assert all(x.isfinite().all() for x in outputs.values())
+
+
+@pytest.fixture
+def autocast_on_cuda():
+    """What CUDA's autocast to bfloat16 makes of types: on tensors without values, for which no GPU is needed."""
+    before = torch.get_autocast_dtype("cuda")
+    with FakeTensorMode(), torch.device("cuda"):
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        torch.set_autocast_enabled("cuda", True)
+        try:
+            yield
+        finally:
+            torch.set_autocast_enabled("cuda", False)
+            torch.set_autocast_dtype("cuda", before)
+
+
+@every_space
+@pytest.mark.parametrize("seed", range(4))
+def test_all_maps_are_bfloat16_under_cuda_autocast(name, seed, network, autocast_on_cuda):
+    """Whatever autocast would compute in float32, and leave so: group norm, resizing, a softmax."""
+    module = drawn(name, seed).build(**network.sizes)
+    wide = []
+
+    def note(layer, _, y):
+        if isinstance(y, torch.Tensor) and y.ndim == 4 and y.dtype != torch.bfloat16:
+            wide.append(layer)
+
+    for layer in module.modules():
+        layer.register_forward_hook(note)
+    network.outputs(module, lambda x: torch.empty(x.shape, dtype=torch.bfloat16))
+    assert not wide
 
 
 @pytest.mark.parametrize("name", ["fcos_decoder", "fpn_fcos"])

@@ -54,6 +54,21 @@ def test_table_7_2(row):
     assert counted.macs / 1e9 == pytest.approx(macs, abs=0.1)
 
 
+@pytest.mark.parametrize("name", ["fpn_fcos", "fpn_retinanet"])
+def test_anchors_are_whole_pixels_also_where_maps_are_bfloat16(name):
+    """Of which the largest that it tells from their neighbours is 256."""
+    detector = build_detector(published.load(name), "tiny", num_classes=3, width=16, min_size=128, max_size=1200).eval()
+    found = []
+    detector.anchor_generator.register_forward_hook(lambda module, inputs, anchors: found.extend(anchors))
+    images = [torch.rand(3, 128, 1100, generator=torch.Generator().manual_seed(0))]
+    for lower in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            assert lower == (next(iter(detector.backbone(images[0][None]).values())).dtype == torch.bfloat16)
+            detector(images)
+    assert found[1].dtype == torch.float32
+    assert torch.equal(*found)
+
+
 def small(name="nas_fcos"):
     torch.manual_seed(0)
     return build_detector(published.load(name), "tiny", num_classes=3, width="16-32", min_size=96, max_size=128)

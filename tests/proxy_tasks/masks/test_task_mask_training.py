@@ -4,8 +4,9 @@ import pytest
 import torch
 from mask_networks import CASCADES, NAMES, batch, is_finite, network, nothing
 
-from proxy_tasks.masks import efficientdet
+from proxy_tasks.masks import cascade, efficientdet
 from proxy_tasks.masks.network import build_mask_network
+from proxy_tasks.masks.truth import sample
 from search_spaces import InputError
 from search_spaces.masks.choices import MASK_HEAD
 
@@ -25,6 +26,28 @@ def steps(made, images, targets, count, rate=2e-3):
         optimizer.step()
         history.append(float(total.detach()))
     return history
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "htc"])
+def test_boxes_are_not_rounded_where_maps_are_bfloat16(name, monkeypatch):
+    """It knows pixels beyond 1024 by eights: a small object's own box would be another there."""
+    made, drawn = network(name, max_size=1200), []
+    box = torch.tensor([[1101.0, 21.0, 1109.0, 29.0]])
+    masks = torch.zeros(1, 64, 1120, dtype=torch.uint8)
+    masks[:, 21:29, 1101:1109] = 1
+
+    def noted(proposals, *more):
+        samples = sample(proposals, *more)
+        drawn.extend((proposals[0], one.boxes) for one in samples)
+        return samples
+
+    monkeypatch.setattr(cascade, "sample", noted)
+    with torch.autocast("cpu", torch.bfloat16):
+        made([torch.rand(3, 64, 1120)], [{"boxes": box, "labels": torch.tensor([1]), "masks": masks}])
+    assert len(drawn) == (6 if name == "htc" else 1)
+    for proposals, boxes in drawn:
+        assert proposals.dtype == torch.float32
+        assert (boxes == box).all(dim=1).any()
 
 
 @pytest.mark.parametrize("name", NAMES)
