@@ -35,11 +35,14 @@ def _run(arguments: Sequence[str] | None) -> None:
 
     import_user_modules(given.imports)
 
-    from nas.predicting.predict import predict
+    from nas.predicting.predict import IMAGES, predict
 
     done = predict(given.what, given.input, given.out, given.device)
     rate = f", {done.frames / done.seconds:.1f} a second" if done.seconds else ""
-    print(f"{done.frames} images{rate}; {done.places[0]} and {done.places[-1]} are in {given.out}.")
+    first, *more = [place.name for place in done.places[:-1]]
+    drawn = f"{1 + len(more)} pictures" if more else first
+    images = "1 image" if done.frames == 1 else f"{done.frames} images"
+    print(f"{images}{rate}; {drawn}, {done.places[-1].name} and {IMAGES} are in {given.out}.")
 
 
 if __name__ == "__main__":

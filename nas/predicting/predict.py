@@ -19,7 +19,7 @@ from nas.searching.display import Display
 from search_spaces import InputError
 from search_spaces.files import write_whole
 
-__all__ = ["Predicted", "predict"]
+__all__ = ["IMAGES", "Predicted", "predict"]
 
 FILE, IMAGES = "predictions.json", "images.json"
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from proxy_tasks import ranks
 from proxy_tasks.anchors import Anchors
@@ -20,6 +19,7 @@ from proxy_tasks.backbones import channels_of_backbone, make_backbone
 from proxy_tasks.fcos.loss import fcos_loss_sums
 from proxy_tasks.fcos.targets import Locations, anchors_of, assign, level_sizes, location_anchors, pad_boxes
 from proxy_tasks.images import STRIDE
+from proxy_tasks.resizing import Resizing
 from search_spaces import Architecture, InputError
 from search_spaces.fcos.head import TOWERS
 
@@ -103,8 +103,8 @@ class AnchorDetector(RetinaNet):
         return ranks.part(super().compute_loss(targets, head_outputs, anchors), len(targets))
 
 
-class _Transform(GeneralizedRCNNTransform):
-    """torchvision's; the images of all processes that train together are padded to one size."""
+class _Transform(Resizing):
+    """As torchvision's; the images of all processes that train together are padded to one size."""
 
     def batch_images(self, images: list[Tensor], size_divisible: int = 32) -> Tensor:
         """As torchvision's: (B, 3, H, W)."""

@@ -23,6 +23,7 @@ from proxy_tasks.masks.pyramids import LEVELS, BiFPNPyramid, FPNPyramid
 from proxy_tasks.masks.semantic import SemanticBranch
 from proxy_tasks.masks.single import MaskedEfficientDet
 from proxy_tasks.masks.truth import check_targets
+from proxy_tasks.resizing import Resizing
 from search_spaces import Architecture, InputError
 from search_spaces.masks.head import MaskBranch
 
@@ -35,7 +36,7 @@ SINGLE_ANCHORS = ((32,), (64,), (128,), (256,), (512,))  # on P2 … P6, as in t
 CASCADE_ANCHORS = ((32, 64), (64, 128), (128, 256), (256, 512))  # on P2 … P5: without P6 two sides a level
 
 
-class MaskTransform(GeneralizedRCNNTransform):
+class MaskTransform(Resizing):
     """torchvision's resizing, normalisation and padding, which resizes a target's ``semantic`` too."""
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:

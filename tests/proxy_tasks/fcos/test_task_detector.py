@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torchvision.models.detection import FCOS
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from experiments import published
 from proxy_tasks.fcos.detector import build_detector, detections, parse_width
@@ -198,3 +199,24 @@ def test_retinanet_leaves_crowds_out():
     kept = [{name: value[[0, 2]] for name, value in target.items()}]
     one, other = (detector(image, targets) for targets in ([marked], kept))
     assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 2000), (2000, 3), (1, 1)])
+def test_no_image_is_too_thin(height, width):
+    """torchvision's resizing would leave nothing of the first two."""
+    detector, target = small(), {"boxes": torch.tensor([[0.0, 0.0, width, height]]), "labels": torch.tensor([1])}
+    assert all(loss.isfinite() for loss in detector([torch.rand(3, height, width)], [target]).values())
+    detector.score_thresh = 0.0
+    (found,) = detector.eval()([torch.rand(3, height, width)])
+    assert (found["boxes"][:, 2] <= width).all()
+    assert (found["boxes"][:, 3] <= height).all()
+
+
+def test_other_images_are_resized_as_torchvision_does():
+    ours = small().transform
+    theirs = GeneralizedRCNNTransform(ours.min_size, ours.max_size, ours.image_mean, ours.image_std)
+    for shape in ((64, 500), (500, 64), (1, 128), (100, 100)):
+        image = torch.rand(3, *shape)
+        for transform in (ours, theirs):
+            transform.eval()
+        assert torch.equal(ours.resize(image)[0], theirs.resize(image)[0])
