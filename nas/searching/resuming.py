@@ -17,7 +17,7 @@ _OF_WORKERS = ("gpus_per_worker", "ray_address")
 
 
 def resumed(run: Path, mine: SearchSettings, given: dict[str, Any]) -> SearchSettings:
-    """The resolved settings that a run goes on with: its own, with what is given of where and how long.
+    """The resolved settings that a run goes on with: its own, with what is given of where (its data too) and how long.
 
     Args:
         run: its directory.
@@ -34,6 +34,8 @@ def resumed(run: Path, mine: SearchSettings, given: dict[str, Any]) -> SearchSet
         given = {**dict.fromkeys(_OF_WORKERS), **given}
     other = resolve(mine.changed(**given))
     for name in (item.name for item in fields(Searched)):
+        if name == "data" and mine.data and other.data:
+            continue  # they may have moved: their fingerprint tells whether they are the same
         if getattr(mine, name) != getattr(other, name):
             raise InputError(
                 f"the run {run} has {name} = {getattr(mine, name)!r}, but {getattr(other, name)!r} is asked for;"

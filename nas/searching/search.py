@@ -86,7 +86,8 @@ def resume(path: str | Path, **settings: Any) -> Run:
 
     Args:
         path: the run's directory.
-        settings: those of `nas.settings.Execution` may differ from the run's, which takes them over.
+        settings: those of `nas.settings.Execution` may differ from the run's, which takes them over; so may ``data``,
+            where the same data lie elsewhere now.
 
     Raises:
         InputError: no run, another setting that differs, trials that the run cannot end with, data that have changed,

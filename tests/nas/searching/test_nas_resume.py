@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from fake_tasks import ToyTask
+from trees import write_voc
 
 import nas
 import proxy_tasks
@@ -222,6 +223,27 @@ def test_a_resume_that_is_refused_late_leaves_the_run_as_it_was(run, monkeypatch
     assert ((run.path / "run.yaml").read_bytes(), run.contents().stages) == before
     monkeypatch.undo()
     assert len(nas.resume(run.path, trials=25).trials) == 25
+
+
+def test_data_that_have_moved_are_told_by_their_new_place(tmp_path, capsys):
+    sizes = {"crop": 64, "batch_size": 4, "iterations": 1, "width": "16-32", "pretrain_iterations": 1}
+    here, there, others = (tmp_path / name for name in ("here", "there", "others"))
+    write_voc(here)
+    write_voc(others, seed=1)
+    given = {"controller": "random", "device": "cpu", "confirm": 0, "task": sizes, "backbone": "tiny"}
+    run = nas.search("fcos_fpn", data=here, trials=1, cache_dir=tmp_path / "cache", out=tmp_path / "run", **given)
+    here.rename(there)
+    for flags, message in [
+        ((), "there is no folder"),
+        (("--data", str(others)), "the data of the run .* changed since it began"),
+    ]:
+        assert resume(run, *flags) == 2
+        assert re.search(message, capsys.readouterr().err)
+    with pytest.raises(InputError, match=r"has data = .*/here', but None is asked for"):
+        nas.resume(run.path, data=None)
+    assert resume(run, "--trials", "2", "--data", str(there)) == 0
+    after = nas.load_run(run.path)
+    assert (len(after.trials), after.settings.data) == (2, str(there))
 
 
 def test_another_cache_needs_no_backbone_that_is_trained_anew(tmp_path, monkeypatch):
