@@ -214,8 +214,8 @@ def step(training: Training, number: int, batch: Any, loss_of: Callable[[int, An
         loss_of: gives the loss and hands its gradients to the parameters; None is the training's own.
     """
     training.network.zero_grad(set_to_none=True)
-    with reduced_products(next(training.network.parameters()).device):
-        loss = (loss_of or training.loss)(number, batch)
+    loss = (loss_of or training.loss)(number, batch)
+    with reduced_products(loss.device):
         loss.backward()
     training.update(number)
     return ranks.summed(loss.detach()) / ranks.count()

@@ -45,7 +45,6 @@ OTHER_SETTINGS = [
     ("--seed 1", "has seed = 0, but 1 is asked for; --resume changes where and how long a run is searched, not what; "),
     ("--space fcos_head", "has space = 'fcos_fpn', but 'fcos_head' is asked for; "),
     ("--set crop=96", "has task = {.*'crop': 128.*}, but {'crop': 96} is asked for; "),
-    ("--data elsewhere", "has data = '/.*', but '/.*/elsewhere' is asked for; "),
     ("--controller lstm-ppo", "has controller = 'random', but 'lstm-ppo' is asked for; "),
 ]
 
