@@ -27,6 +27,7 @@ __all__ = [
     "open_job",
     "read_job",
     "read_result",
+    "recipe_of",
     "refuse_not_finite",
     "save_weights",
     "trained_sizes",
@@ -89,6 +90,14 @@ def read_job(path: Path) -> dict[str, Any]:
     if version > JOB_FORMAT:
         raise InputError(f"{path}: format {version} is newer than this version reads ({JOB_FORMAT})")
     return content
+
+
+def recipe_of(job: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings that a job was trained by; raises `InputError` where ``job.json``, at ``path``, has none."""
+    recipe = job.get("recipe")
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path}: key 'recipe' must be a JSON object, got {recipe!r}")
+    return recipe
 
 
 def _flat(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,9 +174,7 @@ def trained_sizes(weights: Path, classifiers: Sequence[str] = ()) -> dict[str, A
         InputError: the weights or the job cannot be read.
     """
     state, job = read_state_dict(weights), weights.parent / "job.json"
-    recipe = read_job(job).get("recipe") if job.is_file() else {}
-    if not isinstance(recipe, dict):
-        raise InputError(f"{job}: key 'recipe' must be a JSON object, got {recipe!r}")
+    recipe = recipe_of(read_job(job), job) if job.is_file() else {}
     sizes: dict[str, Any] = {name: recipe[name] for name in BUILT_BY if recipe.get(name) is not None}
     if not isinstance(sizes.get("backbone", ""), str) or not isinstance(sizes.get("width", 0), int | str):
         raise InputError(f"{job}: a recipe's backbone is a name and its width a number, got {sizes}")

@@ -21,6 +21,7 @@ from nas.folders import ends_told, make_writable
 from nas.run.directory import lock_run
 from nas.run.reading import Run
 from nas.run.store import RunStore
+from nas.run.trainings import WEIGHTS
 from nas.searching.display import Display
 from nas.searching.kept import searched
 from proxy_tasks.task import Diverged, out_of_memory
@@ -247,7 +248,7 @@ class _Promotion:
                 raise
             self._note(job, title, place, "failed", f"out of memory: {error}".rstrip(": "), _SMALLER)
             return None
-        self.display.say(f"{title}: {place / 'weights.safetensors'}")
+        self.display.say(f"{title}: {place / WEIGHTS}")
         self._record(job, "done", place, {**result["metrics"], **result["cost"]})
         return result
 

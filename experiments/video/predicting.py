@@ -14,7 +14,7 @@ from experiments.video.evaluation import Player
 from experiments.video.pictures import Palette, colour
 from proxy_tasks.video.network import build_segmenter
 from proxy_tasks.weights import load_weights
-from search_spaces import Architecture
+from search_spaces import Architecture, InputError
 
 __all__ = ["SegmentationPredictor", "load"]
 
@@ -71,6 +71,8 @@ def load(weights: Path, architecture: Architecture, job: Trained, device: torch.
         device: where it goes.
     """
     sizes = {name: job.recipe[name] for name in ("backbone", "width") if job.recipe.get(name) is not None}
+    if "scale" not in job.recipe:
+        raise InputError(f"{weights.parent / 'job.json'}: the recipe does not say at which scale frames are seen")
     network = build_segmenter(architecture, num_classes=len(job.classes), **sizes)
     load_weights(network, weights)
     interval = job.recipe.get("keyframe_interval", 0)

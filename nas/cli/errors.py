@@ -12,7 +12,7 @@ from search_spaces.errors import InputError
 
 __all__ = ["exit_status"]
 
-
+UNWRITABLE = (IsADirectoryError, NotADirectoryError, PermissionError)
 _WRONG_WHEEL = (
     "torch and torchvision do not fit together: a CPU-only torch wheel does not work with torchvision's wheel, whose"
     " operators then fail to register; install both plainly, pip install torch torchvision"
@@ -22,8 +22,8 @@ _WRONG_WHEEL = (
 def exit_status(command: str, run: Callable[[], None]) -> int:
     """Runs a command; what stops it becomes a line on standard error and an exit status.
 
-    Bad input, an interruption, `SearchFailed` and a full disk get one line, and so does a warning; any other exception
-    shows its traceback.
+    Bad input, an interruption, `SearchFailed`, a full disk and a file that is a folder or forbidden get one line, and
+    so does a warning; any other exception shows its traceback.
     """
     try:
         with _warnings_told(command):
@@ -37,6 +37,9 @@ def exit_status(command: str, run: Callable[[], None]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
             return _told(command, f"the disk is full ({error.filename or 'what it prints to'})", 1)
+        if isinstance(error, UNWRITABLE) and error.filename:
+            place = error.filename2 or error.filename  # of a file put in its place the second is meant
+            return _told(command, f"cannot read or write {place}: {error.strerror}", 2)
         if "operator torchvision::" in str(error):
             return _told(command, f"{_WRONG_WHEEL} ({error})", 1)
         traceback.print_exc()

@@ -12,6 +12,7 @@ from search_spaces.errors import InputError
 __all__ = ["FORMATS", "main"]
 
 FORMATS = ("json", "torch", "onnx", "svg", "png")
+OF_NETWORK = {f"--{name.replace('_', '-')}": name for name in ("weights", "backbone", "num_classes", "width", "data")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: Sequence[str] | None) -> None:
     given = _parser().parse_args(arguments)
     formats, sizes = _formats(given.format), _sizes(given)
+    _refuse_unused(given, formats)
     rank = None if given.rank is None else _whole("--rank", given.rank)
 
     if given.pareto and (given.rank or given.weights):
@@ -86,11 +88,19 @@ def _run(arguments: Sequence[str] | None) -> None:
                     print(line)
 
 
+def _refuse_unused(given: argparse.Namespace, formats: Sequence[str]) -> None:
+    """Raises `InputError` for an option that no format makes use of."""
+    for flag, name in OF_NETWORK.items():
+        needs = ("onnx",) if name == "data" else ("torch", "onnx")
+        if getattr(given, name) is not None and not set(needs) & set(formats):
+            raise InputError(f"{flag} is for --format {' or '.join(needs)}, not for {','.join(formats)}")
+
+
 def _formats(text: str) -> list[str]:
     for name in text.split(","):
         if name not in FORMATS:
             raise InputError(f"there is no export format {name!r}; known: {', '.join(FORMATS)}")
-    return text.split(",")
+    return list(dict.fromkeys(text.split(",")))
 
 
 def _sizes(given: argparse.Namespace) -> dict[str, Any]:

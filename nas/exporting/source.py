@@ -11,6 +11,7 @@ from nas.building import find_architecture, is_run
 from nas.run.ranking import Ranked
 from nas.run.reading import Run
 from nas.run.store import RunStore
+from nas.run.trainings import trained_weights
 from nas.settings.targets import COSTS
 from search_spaces import Architecture, InputError
 
@@ -48,23 +49,12 @@ class Source:
         """The weights that a full training of the architecture ended with, None where there was none.
 
         Raises:
-            InputError: there are several.
+            InputError: there are several, or they are gone.
         """
         if self.run is None:
             return None
-        key, path = self.architecture.key, self.run.path
-        with closing(RunStore(path / "trials.db", read_only=True)) as store:
-            recorded = [Path(row.place) for row in store.promotions() if row.key == key and row.status == "done"]
-        own = [file.parent for file in (path / "promoted").glob(f"{key}*/weights.safetensors")]
-        here = {
-            place.name for place in own
-        }  # of a run that was moved or copied the recorded places are the former ones
-        places = [*own, *(place for place in recorded if place.name not in here)]
-        found = sorted({file.resolve() for place in places if (file := place / "weights.safetensors").is_file()})
-        if len(found) > 1:
-            listed = " or ".join(str(file) for file in found)
-            raise InputError(f"the architecture was trained in full more than once; choose one: --weights {listed}")
-        return found[0] if found else None
+        with closing(RunStore(self.run.path / "trials.db", read_only=True)) as store:
+            return trained_weights(self.run.path, self.architecture.key, store.promotions())
 
 
 def find_source(what: str, rank: int | None) -> Source:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from nas.folders import full_disk_told, make_writable
-from nas.predicting.sources import Source, opened, video_library
+from nas.predicting.sources import Frame, Source, opened, video_library
 from nas.predicting.trained import load
 from nas.searching.display import Display
 from search_spaces import InputError
@@ -43,7 +43,8 @@ def predict(what: str, source: str, out: str | Path, device: str = "auto") -> Pr
     """Runs a trained network on images; draws what it finds into ``out``, and writes JSON there.
 
     An image gives a PNG of its name, a video or camera an MP4. ``predictions.json`` is a COCO results file;
-    ``images.json`` has the images that its ids are of, and the classes.
+    ``images.json`` has the images that its ids are of, and the classes. Where an image cannot be decoded, what was
+    found in those before it is kept.
 
     Args:
         what: see `nas.predicting.trained.load`.
@@ -57,24 +58,45 @@ def predict(what: str, source: str, out: str | Path, device: str = "auto") -> Pr
     predictor, folder = load(what, device), Path(out)
     _refuse_own_place(Path(source), folder)
     make_writable(folder)
-    images, rows, seconds = list[dict[str, Any]](), list[dict[str, Any]](), 0.0
-    with Display() as display, full_disk_told(folder, "start again"), opened(source) as frames:
+    found = _Found(folder, predictor.classes)
+    with Display() as display, full_disk_told(folder, "start again"), opened(source) as frames, found.written():
         with _pictures(folder, frames) as pictures, _stopped_camera(frames):
             for number, frame in enumerate(frames.frames, start=1):
                 begun = time.perf_counter()
-                found = predictor.predict(frame.image)
-                seconds += time.perf_counter() - begun
-                height, width = frame.image.shape[-2:]
-                images.append({"id": number, "file_name": frame.name, "width": width, "height": height})
-                rows += predictor.rows(number, found)
-                pictures.add(frame.name, predictor.drawn(frame.image, found))
+                things = predictor.predict(frame.image)
+                found.seconds += time.perf_counter() - begun
+                pictures.add(frame.name, predictor.drawn(frame.image, things))
+                found.add(frame, predictor.rows(number, things))
                 display.preparing("predicting", number, frames.count or number)
-        if not images:
+        if not found.images:
             raise InputError(f"{source} has not one picture that can be decoded")
-        categories = [{"id": number, "name": name} for number, name in enumerate(predictor.classes, start=1)]
-        write_whole(folder / FILE, json.dumps(rows))
-        write_whole(folder / IMAGES, json.dumps({"images": images, "categories": categories}))
-    return Predicted(len(images), seconds, [*pictures.places, folder / FILE])
+    return Predicted(len(found.images), found.seconds, [*pictures.places, folder / FILE])
+
+
+class _Found:
+    """What is found, image by image, and its two files."""
+
+    def __init__(self, folder: Path, classes: Sequence[str]):
+        self.folder, self.classes, self.seconds = folder, classes, 0.0
+        self.images, self.rows = list[dict[str, Any]](), list[dict[str, Any]]()
+
+    def add(self, frame: Frame, rows: list[dict[str, Any]]) -> None:
+        height, width = frame.image.shape[-2:]
+        self.images.append({"id": len(self.images) + 1, "file_name": frame.name, "width": width, "height": height})
+        self.rows += rows
+
+    @contextmanager
+    def written(self) -> Iterator[None]:
+        """In place of the files of a former prediction; of an image that cannot be decoded, of all before it."""
+        for name in (FILE, IMAGES):
+            (self.folder / name).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            if self.images:
+                categories = [{"id": number, "name": name} for number, name in enumerate(self.classes, start=1)]
+                write_whole(self.folder / FILE, json.dumps(self.rows))
+                write_whole(self.folder / IMAGES, json.dumps({"images": self.images, "categories": categories}))
 
 
 def _refuse_own_place(source: Path, folder: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from proxy_tasks.data.decoding import MODES
 from search_spaces import InputError
 
 __all__ = ["Frame", "Source", "opened", "video_library"]
@@ -56,12 +57,14 @@ def opened(what: str) -> Iterator[Source]:
     Raises:
         InputError: there is no such thing, or it cannot be decoded.
     """
+    if not what:
+        raise InputError("the input is an empty text; it must be an image, a folder, a video or a camera's number")
     path = Path(what)
     if what.isdecimal() and not path.exists():
         with _video(*_camera(int(what)), name=f"camera{what}") as source:
             yield source
     elif path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and not _hidden(file))
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES and _shown(file))
         if not files:
             raise InputError(f"{path} has no images; {', '.join(sorted(IMAGES))} are read")
         yield Source((Frame(file.name, _image(file)) for file in files), len(files), None)
@@ -74,19 +77,22 @@ def opened(what: str) -> Iterator[Source]:
         raise InputError(f"there is no image, folder, video or camera {what!r}")
 
 
-def _hidden(file: Path) -> bool:
-    return file.name.startswith(".")
+def _shown(file: Path) -> bool:
+    return file.is_file() and not file.name.startswith(".")
 
 
 def _image(path: Path) -> Tensor:
     """An image file as it is meant to be seen: turned as its EXIF data say, RGB."""
     try:
         with Image.open(path) as image:
+            mode = image.mode
             pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError as error:
         raise InputError(f"there is no image {path}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"the image {path} cannot be decoded: {error}") from error
+    if mode not in MODES:  # to convert it would make it all white, or all black
+        raise InputError(f"the image {path} has pixels of mode {mode}; 8 bits a channel are read")
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from experiments.families import Family, family_of
-from experiments.job_folder import read_job, read_result
+from experiments.job_folder import read_job, read_result, recipe_of
 from experiments.predicting import Predictor, Trained
 from nas.run.reading import Run
+from nas.run.trainings import WEIGHTS, trained_weights
 from nas.searching.plan import find_device
 from search_spaces import SPACES, Architecture, InputError
 
@@ -21,14 +22,19 @@ class Training:
     """A finished full training.
 
     Args:
-        folder: where it is.
+        weights: those in its folder that are meant.
         architecture: that of the network.
         trained: how it was trained.
     """
 
-    folder: Path
+    weights: Path
     architecture: Architecture
     trained: Trained
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self.weights.parent
 
     @property
     def family(self) -> Family:
@@ -40,8 +46,7 @@ class Training:
         make = self.family.function("predictor")
         if make is None:
             raise InputError(f"the family {self.family.name!r} has no predictor")
-        weights = self.folder / "weights.safetensors"
-        predictor: Predictor = make(weights, self.architecture, self.trained, torch.device(find_device(device)))
+        predictor: Predictor = make(self.weights, self.architecture, self.trained, torch.device(find_device(device)))
         return predictor
 
 
@@ -63,37 +68,36 @@ def load(what: str | Path, device: str = "auto") -> Predictor:
 
 def find(what: str | Path) -> Training:
     """What `load` loads, and raises as far as it can be said without the weights."""
-    folder = _folder(Path(what))
+    weights = _weights(Path(what))
+    folder = weights.parent
     job, result = read_job(folder / "job.json"), read_result(folder)
     if result is None:
         raise InputError(f"the training in {folder} is not finished; go on with it by nas-promote … --resume")
-    if not isinstance(result.get("classes"), list):
-        raise InputError(
-            f"{folder / 'result.json'} does not name the classes; an earlier version wrote it, train again"
-        )
-    trained = Trained(job["recipe"], result["classes"], [tuple(shade) for shade in result.get("palette", ())])
-    return Training(folder, _architecture(job, folder), trained)
+    classes, palette = result.get("classes"), result.get("palette", [])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f"{folder / 'result.json'} does not name the classes by a list, got {classes!r}; train again")
+    trained = Trained(recipe_of(job, folder / "job.json"), classes, [tuple(shade) for shade in palette])
+    return Training(weights, _architecture(job, folder), trained)
 
 
-def _folder(path: Path) -> Path:
-    """The folder of the training that ``path`` stands for."""
-    if path.is_file():
-        path = path.parent
-    if (path / "job.json").is_file():
+def _weights(path: Path) -> Path:
+    """The weights that ``path`` stands for."""
+    if path.is_file() and path.suffix == ".safetensors" and (path.parent / "job.json").is_file():
         return path
+    if (path / "job.json").is_file():
+        return path / WEIGHTS
     if not (path / "run.yaml").is_file():
         raise InputError(f"{path} is neither a full training's folder, nor weights in one, nor a run")
     run = Run(path)
     contents = run.contents()
-    done = {row.key: row for row in contents.promotions if row.status == "done"}
-    if not done:
+    done = {row.key for row in contents.promotions if row.status == "done"}
+    best = (architecture.key for architecture, _ in run.best_with_trials(None, contents))
+    key = next((key for key in (*best, *sorted(done)) if key in done), None)
+    if key is None or (found := trained_weights(path, key, contents.promotions)) is None:
         raise InputError(
             f"of the run {path} nothing is trained in full yet; nas-promote {path} --recipe NAME does that"
         )
-    best = run.best_with_trials(None, contents)
-    key = next((architecture.key for architecture, _ in best if architecture.key in done), next(iter(done)))
-    place = Path(done[key].place)
-    return place if place.is_dir() else path / "promoted" / place.name  # the run may have been moved since
+    return found
 
 
 def _architecture(job: dict[str, Any], folder: Path) -> Architecture:

@@ -58,7 +58,8 @@ def read_record(run: Path) -> RunRecord:
     try:
         content = load_yaml(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as error:
-        raise InputError(f"{run} is not a run: it has no run.yaml") from error
+        lacks = "it has no run.yaml" if run.exists() else "there is no such folder"
+        raise InputError(f"{run} is not a run: {lacks}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from proxy_tasks.backbones import imagenet, of_torchvision, tiny
-from proxy_tasks.backbones.weights import load_part, read_state_dict
+from proxy_tasks.backbones.weights import given_state_dict, load_part
 from search_spaces import InputError
 
 __all__ = ["BACKBONES", "channels_of_backbone", "has_weights", "make_backbone"]
@@ -42,7 +42,7 @@ def make_backbone(name: str, weights: str = "default", frozen: bool | None = Non
         name: one of `BACKBONES`, or ``timm/NAME`` for any network of timm that has maps at strides 4, 8, 16 and 32.
         weights: ``"default"`` downloads ImageNet weights from torchvision or timm (`tiny` starts from scratch, ``_v1``
             has none, those of ``efficientnet_lite0`` are installed); ``"none"`` starts from scratch; anything else is a
-            file (`read_state_dict`).
+            file (`given_state_dict`).
         frozen: frozen batch normalisation, stem and first stage, as detectors use pre-trained ResNets (and, but for
             `tiny` and ``mobilenet_v2``, every backbone here); by default so where there are weights.
 
@@ -58,7 +58,7 @@ def make_backbone(name: str, weights: str = "default", frozen: bool | None = Non
     if weights == "default" and not scratch:
         load_part(backbone, of_torchvision.downloaded(name), f"torchvision's weights of {name}")
     elif not scratch:
-        load_part(backbone, read_state_dict(weights), weights)
+        load_part(backbone, given_state_dict(weights), weights)
     return backbone
 
 
@@ -73,5 +73,5 @@ def _of_timm(name: str, weights: str, frozen: bool) -> nn.Module:
     if weights == "default":
         of_timm.load(backbone, imagenet.installed_weights(), f"the installed weights of {name}")
     elif weights != "none":
-        of_timm.load(backbone, read_state_dict(weights), weights)
+        of_timm.load(backbone, given_state_dict(weights), weights)
     return backbone

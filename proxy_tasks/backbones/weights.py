@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from search_spaces import InputError
 
-__all__ = ["load_part", "read_state_dict", "state_hash"]
+__all__ = ["given_state_dict", "load_part", "read_state_dict", "state_hash"]
 
 WRAPPERS = ("state_dict", "model")  # under which checkpoints keep a state dict among other things
 PARALLEL = "module."  # with which the names in it begin where the network was trained in DataParallel
@@ -28,7 +28,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"there is no weights file {path}; give default, none or a .safetensors, .pt or .pth file")
+        raise InputError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
@@ -48,6 +48,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if all(name.startswith(PARALLEL) for name in state):
         state = {name.removeprefix(PARALLEL): value for name, value in state.items()}
     return state
+
+
+def given_state_dict(weights: str) -> dict[str, Tensor]:
+    """As `read_state_dict`, of what is given as a backbone's weights; raises with what else may be given."""
+    if not Path(weights).is_file():
+        raise InputError(f"there is no weights file {weights}; give default, none or a .safetensors, .pt or .pth file")
+    return read_state_dict(weights)
 
 
 def load_part(backbone: nn.Module, state: Mapping[str, Tensor], place: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from proxy_tasks.backbones import read_state_dict
+from proxy_tasks.backbones import given_state_dict
 from search_spaces import InputError
 
 __all__ = ["CHANNELS", "NAME", "P2_CHANNELS", "STRIDE", "efficientdet", "maps_of"]
@@ -52,7 +52,7 @@ def efficientdet(weights: str = "default", num_classes: int = 80) -> tuple[nn.Mo
     if weights == "none":
         return network, False
     state, place = (
-        (_downloaded(config.url), config.url) if weights == "default" else (read_state_dict(weights), weights)
+        (_downloaded(config.url), config.url) if weights == "default" else (given_state_dict(weights), weights)
     )
     return network, _load(network, state, place, num_classes)
 

@@ -27,6 +27,18 @@ def test_a_full_disk_is_a_sentence(error, sentence, capsys):
     assert capsys.readouterr().err == f"nas-analyze: {sentence}\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/root/a.csv"), "/root/a.csv: Permission denied"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.1", None, "a"), "a: Is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_had_is_a_sentence(error, place, capsys):
+    assert exit_status("nas-analyze", raises(error)) == 2
+    assert capsys.readouterr().err == f"nas-analyze: cannot read or write {place}\n"
+
+
 def test_any_other_error_of_a_file_shows_where_it_came_from(capsys):
     assert exit_status("nas-analyze", raises(PermissionError(errno.EACCES, "Permission denied"))) == 1
     assert "Traceback" in capsys.readouterr().err

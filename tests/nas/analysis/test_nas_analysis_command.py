@@ -147,7 +147,7 @@ def test_an_empty_run_and_a_missing_or_doubled_one_are_refused_before_anything_i
     for arguments, message in (
         ([empty], f"the run {empty} has no trial yet"),
         ([full, empty, "--out", tmp_path / "out"], f"the run {empty} has no trial yet"),
-        ([tmp_path / "none"], f"{tmp_path / 'none'} is not a run: it has no run.yaml"),
+        ([tmp_path / "none"], f"{tmp_path / 'none'} is not a run: there is no such folder"),
         ([full, full, "--out", tmp_path / "out"], f"the run {full} is given twice"),
         ([full, "--out", full / "run.yaml" / "x"], f"cannot write to the folder {full / 'run.yaml' / 'x'}: Not a dir"),
     ):

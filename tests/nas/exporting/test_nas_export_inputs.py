@@ -88,7 +88,7 @@ def test_several_trainings_must_be_told_apart(run, capsys):
     status, (line,) = told(capsys, run.path, "--format", "torch")
     assert status == 2
     assert "trained in full more than once" in line
-    assert re.search(r"choose one: --weights .*/weights.safetensors or .*-again/weights.safetensors$", line)
+    assert re.search(r"choose by the weights: .*/weights.safetensors or .*-again/weights.safetensors$", line)
     assert told(capsys, run.path, "--format", "json,svg") == (0, [])  # which need no weights
 
 
@@ -111,6 +111,12 @@ FAULTS = {
     "width": (["--width", "1x2"], "width '1x2' must be a number, or FPN width and head width as in '128-256'$"),
     "weights": (["--weights", "none.safetensors"], "there is no weights file none.safetensors"),
     "data": (["--data", "nowhere"], "there is no folder nowhere"),
+    "weights of json": (["--format", "json,svg", "--weights", "w"], "--weights is for --format torch or onnx, not for"),
+    "classes of png": (
+        ["--format", "png", "--num-classes", "2"],
+        "--num-classes is for --format torch or onnx, not for",
+    ),
+    "data of torch": (["--format", "torch", "--data", "voc"], "--data is for --format onnx, not for torch$"),
 }
 
 
@@ -174,7 +180,7 @@ def test_onnx_that_is_not_installed(monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["json", "torch", "svg", "png"])
 def test_a_folder_that_cannot_be_written_to(name, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("")
-    arguments = ("fpn_fcos", "--format", name, *SMALL, "--out")
+    arguments = ("fpn_fcos", "--format", name, *(SMALL if name == "torch" else ()), "--out")
     status, (line,) = told(capsys, *arguments, tmp_path / "file")
     assert (status, "cannot write" in line, "File exists" in line) == (2, True, True), line
 
@@ -222,6 +228,24 @@ def test_weights_trained_in_full_somewhere_else_are_found_by_the_store(run, tmp_
     assert origin == f"  weights: of {elsewhere / 'weights.safetensors'}"
     loaded = runpy.run_path(module)["load"]().state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in state.items())
+
+
+def test_trained_weights_that_are_gone_are_not_drawn_from_a_seed(run, tmp_path, capsys):
+    (best,) = run.best()
+    store = RunStore(run.path / "trials.db")
+    store.record_promotion(best.key, "0" * 16, "mine", status="done", metrics={}, place=tmp_path / "gone")
+    store.close()
+    status, (line,) = told(capsys, run.path, "--format", "torch", *SMALL)
+    assert status == 2
+    assert line.endswith(f"was trained in full in {tmp_path / 'gone'}, where its weights.safetensors is gone")
+    assert not (run.path / "exported").exists()
+    assert told(capsys, run.path, "--format", "json,json") == (0, [])
+
+
+def test_a_file_that_is_a_folder_is_told(tmp_path, capsys):
+    (tmp_path / "fpn_fcos.json").mkdir()
+    status, (line,) = told(capsys, "fpn_fcos", "--out", tmp_path)
+    assert (status, line) == (2, f"nas-export: cannot read or write {tmp_path / 'fpn_fcos.json'}: Is a directory")
 
 
 @pytest.mark.parametrize(

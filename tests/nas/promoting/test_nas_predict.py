@@ -11,12 +11,14 @@ import trees
 from PIL import Image
 from promoting_parts import VIDEO, run, the
 from pycocotools import mask
+from safetensors.torch import save_file
 
 import nas
 from experiments.video.evaluation import predictions
 from nas.cli import predict as predict_command
 from nas.cli import promote as promote_command
 from nas.predicting.sources import opened
+from nas.predicting.trained import find
 from proxy_tasks.data.video import open_video
 from search_spaces import InputError
 
@@ -162,6 +164,48 @@ def test_frames_of_a_clip_carry_the_cell(cells, home, tmp_path):
     assert (tmp_path / "out" / f"{data.clips[0][0]:03d}.png").exists()
 
 
+def test_the_weights_that_are_named_are_used(place, tmp_path):
+    """Of a folder with weights of several moments."""
+    own = shutil.copytree(place, tmp_path / "own")
+    state = {name: torch.zeros_like(value) for name, value in nas.load(place).network.state_dict().items()}
+    save_file(state, own / "last.safetensors")
+    assert all(not value.any() for value in nas.load(own / "last.safetensors").network.state_dict().values())
+    assert any(value.any() for value in nas.load(own).network.state_dict().values())
+
+
+def test_a_run_s_own_training_comes_before_the_recorded_place(cells, tmp_path):
+    """What is copied with a run is used there; where it is ambiguous or gone, it is said."""
+    run(promote_command.main, cells, *VIDEO)
+    copy = shutil.copytree(cells, tmp_path / "copy")
+    assert find(copy).weights.is_relative_to(copy)
+    shutil.rmtree(copy / "promoted")
+    assert find(copy).weights.is_relative_to(cells)
+    run(promote_command.main, cells, *VIDEO, "--seed", "1")
+    with pytest.raises(InputError, match=r"more than once; choose by the weights: .*safetensors or .*safetensors"):
+        find(cells)
+    shutil.rmtree(cells / "promoted")
+    with pytest.raises(InputError, match=r"was trained in full in .*, where its weights.safetensors is gone"):
+        find(copy)
+
+
+def test_what_was_found_before_a_damaged_image_is_kept(place, tmp_path, capsys):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(moving(1)[0]).save(folder / name)
+    (folder / "a.jpg").mkdir()  # no image, though it is called like one
+    run(predict_command.main, place, "--input", folder, "--out", out)
+    (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:60])
+    assert predict_command.main([str(place), "--input", str(folder), "--out", str(out)]) == 2
+    assert "b.png cannot be decoded: " in capsys.readouterr().err
+    rows, about = predicted(out)
+    assert [image["file_name"] for image in about["images"]] == ["a.png"]
+    assert {row["image_id"] for row in rows} <= {1}
+    (folder / "a.png").write_bytes(b"")
+    assert predict_command.main([str(place), "--input", str(folder), "--out", str(out)]) == 2
+    assert not (out / "predictions.json").exists()  # of images that were not looked at
+
+
 def test_bad_input(trained, place, tmp_path, capsys):
     def told(what, source, out=tmp_path / "out"):
         assert predict_command.main([str(what), "--input", str(source), "--out", str(out)]) == 2
@@ -171,18 +215,34 @@ def test_bad_input(trained, place, tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     (tmp_path / "file").write_text("")
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    (tmp_path / "taken" / "a000.png").mkdir(parents=True)
     image = the(trained / "voc" / "JPEGImages", "a000.jpg")
     assert "is neither a full training's folder, nor weights in one, nor a run" in told(tmp_path / "empty", image)
     assert "there is no image, folder, video or camera 'nothing'" in told(place, "nothing")
     assert "has no images; .bmp, .jpeg" in told(place, tmp_path / "empty")
     assert "text.mp4 cannot be opened: " in told(place, tmp_path / "text.mp4")
     assert "broken.png cannot be decoded: " in told(place, tmp_path / "broken.png")
+    assert "deep.png has pixels of mode I;16; 8 bits a channel are read" in told(place, tmp_path / "deep.png")
+    assert "the input is an empty text" in told(place, "")
+    assert f"cannot read or write {tmp_path / 'taken' / 'a000.png'}: " in told(place, image, tmp_path / "taken")
     assert "cannot write to the folder" in told(place, image, tmp_path / "file" / "out")
     assert "is where the input lies, whose files it could write over" in told(place, image, image.parent)
     half = shutil.copytree(place, tmp_path / "half")
     result = json.loads((half / "result.json").read_text())
     (half / "result.json").write_text(json.dumps({**result, "classes": ["one"]}))
     assert "'head.cls_logits.weight' has shape" in told(half, image)
+    for name, content, said in [
+        ("result", {**result, "classes": [1, 2]}, "result.json does not name the classes by a list, got [1, 2]"),
+        ("job", {"format": 1, "recipe": []}, "job.json: key 'recipe' must be a JSON object, got []"),
+    ]:
+        (half / f"{name}.json").write_text(json.dumps(content))
+        assert said in told(half, image)
+        shutil.copy(place / f"{name}.json", half)
+    (half / "notes.txt").write_text("")
+    assert "notes.txt is neither a full training's folder, nor weights in one" in told(half / "notes.txt", image)
+    (half / "weights.safetensors").unlink()
+    assert told(half, image).endswith(f"there is no weights file {half / 'weights.safetensors'}\n")
     (half / "result.json").unlink()
     assert "is not finished; go on with it by nas-promote … --resume" in told(half, image)
 

@@ -60,7 +60,7 @@ def test_resume_with_other_settings(finished):
 
 
 RUN_FAULTS = {
-    "nothing": (shutil.rmtree, "run is not a run: it has no run.yaml"),
+    "nothing": (shutil.rmtree, "run is not a run: there is no such folder"),
     "empty folder": (lambda run: (shutil.rmtree(run), run.mkdir()), "run is not a run: it has no run.yaml"),
     "a file": (lambda run: (shutil.rmtree(run), run.write_text("")), "cannot read .*run/run.yaml: Not a directory$"),
     "not YAML": (lambda run: (run / "run.yaml").write_text("a: ["), "run.yaml, line 1: not YAML: "),

@@ -143,7 +143,7 @@ def test_export_writes_every_architecture_of_the_front_by_rank(by_hand, known_to
 def test_export_of_a_front_refuses_what_it_cannot_do(by_hand, tmp_path, capsys):
     for arguments, message in [
         ([by_hand.path, "--pareto", "--rank", "2"], "--pareto exports a whole front, --rank is of one network"),
-        ([by_hand.path, "--pareto", "--weights", "w.safetensors"], "--weights is of one network"),
+        ([by_hand.path, "--pareto", "--format", "torch", "--weights", "w"], "--weights is of one network"),
         ([by_hand.path, "--pareto", "flops"], "there is no cost 'flops' to draw a front against"),
         ([by_hand.path, "--pareto", "params"], "has params among its metrics"),
         (["nas_fcos", "--pareto"], "--pareto exports the front of a run, but 'nas_fcos' is not a run"),
