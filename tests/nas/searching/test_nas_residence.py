@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from functools import partial
 
 import numpy as np
@@ -39,9 +40,23 @@ class Worker:
             array[0] = value
         return float(array[0])
 
+    def visible(self):
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
     def release(self):
         self.task.release()
         return len(self.task.prepared.cache._placed)
+
+
+def ends(ray, actor, seconds=60):
+    """Whether an actor that was told to end, or whose owner was, does so in time."""
+    for _ in range(10 * seconds):
+        try:
+            ray.get(actor.__ray_ready__.remote())
+        except ray.exceptions.RayActorError:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 @pytest.fixture
@@ -70,5 +85,8 @@ def test_workers_score_on_one_copy_of_the_features(ray, tmp_path):
         assert ray.get(one.release.remote()) == 0
         assert ray.get([worker.first.remote("C3") for worker in workers]) == [77.0] * 2  # it outlives a borrower
         ray.get([worker.release.remote() for worker in workers])  # CPU memory has a keeper, which ends with its owner
+        visible = ray.get(one.visible.remote())
+        resident = ray.get(making.args[-1].resident.remote(ray.get_runtime_context().get_node_id(), visible, "cpu"))
+    assert ends(ray, resident)
     with pytest.raises(ray.exceptions.RayActorError):  # nobody holds the copy any longer
         ray.get(one.first.remote("C3"))
