@@ -2,12 +2,15 @@
 
 import os
 import signal
+import uuid
 
 import pytest
 
 import nas  # noqa: F401
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two processes test at once, and their tensors are tiny
+# Ray would write a token into the home directory, and two first clusters at once two of them
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
 
 
 @pytest.fixture

@@ -84,8 +84,16 @@ def _connect(workers: int, address: str | None) -> None:
     _check_address(address)
     try:
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
+    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+        raise InputError(_no_entry(address, error)) from error
+
+
+def _no_entry(address: str, error: Exception) -> str:
+    """Ray tells a refusal from silence in the traceback of the cause alone."""
+    if isinstance(error, ray.exceptions.RayError) or "InvalidAuthToken" in str(error.__cause__):
+        ours = "RAY_AUTH_MODE=token and its token in ~/.ray/auth_token"
+        return f"the Ray cluster at {address!r} lets none in without its token: run with {ours} (docs/cluster.md)"
+    return f"no Ray cluster answers at {address!r}: {error}"
 
 
 def _check_address(address: str) -> None:

@@ -1,5 +1,9 @@
 """What Ray alone has: a cluster with room for some workers, at an address, whose GPUs and processors are shared out."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from nas.ray_workers import cluster as of_cluster
@@ -39,6 +43,46 @@ def test_no_cluster_at_an_address_is_told(monkeypatch, address, message):
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     with pytest.raises(InputError, match=message), connected(1, address):
         pass
+
+
+CLUSTER = """
+import ray
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+input()
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """The address of a cluster that has a token of its own."""
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "f"}
+    process = subprocess.Popen([sys.executable, "-c", CLUSTER], stdin=-1, stdout=-1, text=True, env=environment)
+    yield process.stdout.readline().strip()
+    process.communicate("\n", timeout=60)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"RAY_AUTH_MODE": "disabled"},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": ""},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 32 * "0"},
+    ],
+    ids=["no token asked for", "no token", "another token"],
+)
+def test_a_cluster_that_wants_its_token_is_told(guarded, own, tmp_path):
+    search = [sys.executable, "-m", "nas.cli.search", "--space", "video_cell", "--out", tmp_path / "run"]
+    environment = os.environ | {"RAY_NUM_REDIS_GET_RETRIES": "1", "HOME": str(tmp_path)} | own
+    command = [*search, "--workers", "1", "--ray-address", guarded]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    cure = "run with RAY_AUTH_MODE=token and its token in ~/.ray/auth_token"
+    assert (done.returncode, done.stdout) == (2, "")
+    last = done.stderr.splitlines()[-1]
+    assert (
+        last == f"nas-search: the Ray cluster at {guarded!r} lets none in without its token: {cure} (docs/cluster.md)"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 class Found:
