@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from experiments.promotion import JobOptions
-from proxy_tasks.backbones import read_state_dict, state_hash
 from proxy_tasks.task import Diverged
-from proxy_tasks.weights import serialised
+from proxy_tasks.weights import read_state_dict, serialised, state_hash
 from search_spaces import Architecture, InputError
 from search_spaces.files import write_whole
 

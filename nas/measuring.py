@@ -26,8 +26,8 @@ from nas.run.directory import lock_run
 from nas.run.reading import Run
 from nas.searching.display import Display
 from nas.searching.plan import find_device
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.task import out_of_memory
+from proxy_tasks.weights import state_hash
 from search_spaces import InputError
 from search_spaces.files import write_whole
 

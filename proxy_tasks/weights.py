@@ -1,18 +1,65 @@
-"""Weights: hashed, loaded whole or not at all, and trained once and then read from the cache."""
+"""Weights: read without running anything in their file, hashed, loaded whole or not at all, trained once and cached."""
 
+import hashlib
+import pickle
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from proxy_tasks.arrays import ArrayWriter
-from proxy_tasks.backbones import read_state_dict
 from proxy_tasks.cache import open_cache
 from search_spaces import InputError
 
-__all__ = ["load_weights", "serialised", "trained_once"]
+__all__ = ["load_weights", "read_state_dict", "serialised", "state_hash", "trained_once"]
+
+WRAPPERS = ("state_dict", "model")  # under which checkpoints keep a state dict among other things
+PARALLEL = "module."  # with which the names in it begin where the network was trained in DataParallel
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Reads a state dict from ``.safetensors``, or from a torch file with ``weights_only=True``: nothing in it is run.
+
+    A torch file may hold it as a checkpoint's ``model`` or ``state_dict``; names lose the ``module.`` of DataParallel.
+
+    Raises:
+        InputError: no such file, not a state dict, or a file that would have to be unpickled to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's advice to file an issue
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"the weights file {path} holds more than tensors and is not loaded, since unpickling it could run code; "
+            "save its state_dict() instead"
+        ) from error
+    except Exception as error:  # torch's reader raises nearly anything on a damaged file
+        raise InputError(f"the weights file {path} cannot be read: {type(error).__name__}: {error}") from error
+    while isinstance(state, dict) and (inner := next((key for key in WRAPPERS if key in state), None)):
+        state = state[inner]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"the weights file {path} holds no state dict (names mapped to tensors)")
+    if all(name.startswith(PARALLEL) for name in state):
+        state = {name.removeprefix(PARALLEL): value for name, value in state.items()}
+    return state
+
+
+def state_hash(module: nn.Module) -> str:
+    """16 hex digits of a module's weights and buffers, names included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def serialised(module: nn.Module) -> bytes:

@@ -6,7 +6,7 @@ classification networks up to their last map, and as ``timm/NAME`` those of timm
 """
 
 from proxy_tasks.backbones.making import BACKBONES, channels_of_backbone, has_weights, make_backbone
-from proxy_tasks.backbones.weights import given_state_dict, read_state_dict, state_hash
+from proxy_tasks.backbones.weights import given_state_dict
 
 __all__ = [
     "BACKBONES",
@@ -14,6 +14,4 @@ __all__ = [
     "given_state_dict",
     "has_weights",
     "make_backbone",
-    "read_state_dict",
-    "state_hash",
 ]

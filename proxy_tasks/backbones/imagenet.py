@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from proxy_tasks.backbones.weights import read_state_dict
+from proxy_tasks.weights import read_state_dict
 from search_spaces import InputError
 
 __all__ = ["CHANNELS", "NAME", "TIMM_NAME", "installed_file", "installed_weights"]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from proxy_tasks.backbones import make_backbone, state_hash
+from proxy_tasks.backbones import make_backbone
 from proxy_tasks.cache import cache_key
 from proxy_tasks.crops import Crops, mirrored_boxes
 from proxy_tasks.fcos.decoders import DecoderSizes
@@ -16,7 +16,7 @@ from proxy_tasks.overrides import pretraining
 from proxy_tasks.rows import Site, on_device
 from proxy_tasks.task import TaskOptions
 from proxy_tasks.training import Schedule, flips, train_one_cycle
-from proxy_tasks.weights import trained_once
+from proxy_tasks.weights import state_hash, trained_once
 from search_spaces import Architecture
 
 __all__ = ["finetune", "finetuned_backbone"]

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops
 from proxy_tasks.fcos.targets import DenseTargets, Locations, assign, pad_boxes
 from proxy_tasks.features import CachedFeatures, FeatureCache, FrozenNetwork
 from proxy_tasks.rows import Numbers, Site
+from proxy_tasks.weights import state_hash
 
 __all__ = ["Prepared", "Targets", "backbone_features", "targets_of"]
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from proxy_tasks.average_precision import coco_ap
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.data import DetectionDataset, meta_split, open_dataset
 from proxy_tasks.fcos.backbone import finetuned_backbone
@@ -27,6 +26,7 @@ from proxy_tasks.precision import reduced
 from proxy_tasks.rows import Numbers, Site
 from proxy_tasks.task import Interim, Progress, ProxyTask, Score, TaskOptions
 from proxy_tasks.training import Schedule, in_parts, mean_loss, scores_along, train_averaged
+from proxy_tasks.weights import state_hash
 from search_spaces import Architecture, InputError, SearchSpace
 from search_spaces.fcos.choices import LEVELS, join
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.cache import cache_key
 from proxy_tasks.crops import CropRows, Crops, MirroredBeside
 from proxy_tasks.masks.network import MaskNetwork, build_mask_network
@@ -17,7 +16,7 @@ from proxy_tasks.overrides import pretraining
 from proxy_tasks.rows import Site, on_device
 from proxy_tasks.task import TaskOptions
 from proxy_tasks.training import Schedule, train_one_cycle
-from proxy_tasks.weights import trained_once
+from proxy_tasks.weights import state_hash, trained_once
 from search_spaces import Architecture, SearchSpace
 from search_spaces.masks.choices import plain
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.cache import cache_key
 from proxy_tasks.images import normalise
 from proxy_tasks.task import Progress, TaskOptions
@@ -17,7 +16,7 @@ from proxy_tasks.video.frames import Frames
 from proxy_tasks.video.loss import cross_entropy
 from proxy_tasks.video.network import StaticSegmenter, build_segmenter, upsample
 from proxy_tasks.video.settings import VideoSettings
-from proxy_tasks.weights import load_weights, trained_once
+from proxy_tasks.weights import load_weights, state_hash, trained_once
 from search_spaces import Architecture, InputError
 
 __all__ = ["StaticNetwork", "static_network"]

@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 import torchvision
 
-from proxy_tasks.backbones import BACKBONES, make_backbone, read_state_dict, state_hash
+from proxy_tasks.backbones import BACKBONES, make_backbone
+from proxy_tasks.weights import read_state_dict, state_hash
 from search_spaces import InputError
 
 

@@ -5,8 +5,9 @@ import timm
 import torch
 from timm.layers import freeze_batch_norm_2d
 
-from proxy_tasks.backbones import channels_of_backbone, make_backbone, of_timm, state_hash
+from proxy_tasks.backbones import channels_of_backbone, make_backbone, of_timm
 from proxy_tasks.images import IMAGE_MEAN, IMAGE_STD
+from proxy_tasks.weights import state_hash
 from search_spaces import InputError
 
 STRIDES = {"C2": 4, "C3": 8, "C4": 16, "C5": 32}

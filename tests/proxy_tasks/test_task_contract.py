@@ -73,14 +73,20 @@ def last(task, architecture):
     return items[-1]
 
 
-pytestmark = pytest.mark.parametrize("case", CASES, ids=lambda case: case[1])
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case[1])
+# what does not depend on the space, and takes long, is tried with each task's last
+a_case_of_each = pytest.mark.parametrize(
+    "case", {name: (name, *rest) for name, *rest in CASES}.values(), ids=lambda case: case[1]
+)
 
 
+@every_case
 def test_every_task_is_registered_and_here(case):
     assert {name for name, _, _ in CASES} == set(proxy_tasks.names())
     assert search_spaces.get(case[1]).proxy_task == case[0]
 
 
+@every_case
 def test_opening_the_data_builds_nothing_and_tells_them_in_one_line(case, cache_dir, tmp_path):
     task = make(case, str(tmp_path))
     assert isinstance(task, ProxyTask)
@@ -90,6 +96,7 @@ def test_opening_the_data_builds_nothing_and_tells_them_in_one_line(case, cache_
     assert list(tmp_path.iterdir()) == []
 
 
+@every_case
 def test_a_score_is_whole_and_finite(case, cache_dir):
     task = prepared(case, cache_dir)
     score = last(task, task.space.sample(np.random.default_rng(0)))
@@ -100,6 +107,7 @@ def test_a_score_is_whole_and_finite(case, cache_dir):
     assert score.metrics["macs"] > 0
 
 
+@every_case
 def test_the_same_architecture_gets_the_same_score_whatever_came_before(case, cache_dir):
     first, second = prepared(case, cache_dir), prepared(case, cache_dir)
     rng = np.random.default_rng(1)
@@ -111,6 +119,7 @@ def test_the_same_architecture_gets_the_same_score_whatever_came_before(case, ca
         second.release()
 
 
+@every_case
 def test_scoring_leaves_the_global_random_state_alone(case, cache_dir):
     task = prepared(case, cache_dir)
     torch.manual_seed(5)
@@ -119,6 +128,7 @@ def test_scoring_leaves_the_global_random_state_alone(case, cache_dir):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@every_case
 def test_a_forward_pass_is_one_image_s_and_leaves_scores_and_the_random_state_alone(case, cache_dir):
     task = prepared(case, cache_dir)
     architecture = task.space.sample(np.random.default_rng(2))
@@ -132,6 +142,7 @@ def test_a_forward_pass_is_one_image_s_and_leaves_scores_and_the_random_state_al
     assert last(task, architecture) == score
 
 
+@every_case
 def test_a_second_preparation_builds_nothing(case, cache_dir):
     prepared(case, cache_dir)
     steps = []
@@ -141,12 +152,14 @@ def test_a_second_preparation_builds_nothing(case, cache_dir):
     assert all(isinstance(value, str) and value for value in task.fingerprints().values())
 
 
+@every_case
 def test_preparing_places_no_array_on_the_device(case, cache_dir, monkeypatch):
     prepared(case, cache_dir)
     monkeypatch.setattr(rows, "_place", lambda file, device: pytest.fail(f"{file.name} was placed on the device"))
     prepared(case, cache_dir).release()
 
 
+@a_case_of_each
 def test_the_metric_as_reward(case, cache_dir):
     task = prepared(case, cache_dir, reward="metric")
     score = last(task, task.space.sample(np.random.default_rng(3)))
@@ -155,6 +168,7 @@ def test_the_metric_as_reward(case, cache_dir):
     assert "loss" in score.metrics
 
 
+@a_case_of_each
 def test_loss_and_metric_are_both_measured_where_all_are_asked_for(case, cache_dir):
     task = prepared(case, cache_dir, all_metrics=True)
     architecture = task.space.sample(np.random.default_rng(4))
@@ -166,6 +180,7 @@ def test_loss_and_metric_are_both_measured_where_all_are_asked_for(case, cache_d
     assert task.takes(architecture)
 
 
+@every_case
 def test_other_seeds_give_other_caches(case, cache_dir):
     task, other = prepared(case, cache_dir), prepared(case, cache_dir, seed=1)
     assert task.fingerprints() != other.fingerprints()
@@ -176,6 +191,7 @@ def _prepare(case, cache_dir, data, results):
     results.put(prepared(case, cache_dir, data=data).fingerprints())
 
 
+@a_case_of_each
 def test_two_processes_prepare_at_once(case, tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
@@ -190,6 +206,7 @@ def test_two_processes_prepare_at_once(case, tmp_path):
     assert found[0] == found[1]
 
 
+@every_case
 def test_settings_are_checked_before_anything_is_done(case, cache_dir):
     for overrides, message in (
         ({"colour": 1}, r"has no setting 'colour'; known: "),

@@ -49,10 +49,11 @@ def network_of(name):
 
 
 # a graph takes long to make: of the spaces with one kind of network that with the most options, and a published one;
-# an FPN or a head searched alone has nothing that a whole decoder and the standard one lack, nor has deform_fpn_fcos;
+# an FPN or a head searched alone has nothing that a whole decoder lacks, nor has FCOS with the standard FPN, which
+# RetinaNet has too;
 # six aggregations need a cell of four blocks beside the one of five
 WHOLE = [name for name in SPACES if len(search_spaces.get(name).stages) > 1]
-PARTS = {stage.name for name in WHOLE for stage in search_spaces.get(name).stages} | {"deform_fpn_fcos"}
+PARTS = {stage.name for name in WHOLE for stage in search_spaces.get(name).stages} | {"fpn_fcos", "deform_fpn_fcos"}
 WITH_GRAPHS = [name for name in SPACES if name not in PARTS and family_of(search_spaces.get(name)).graphs]
 BUILDERS = {network_of(name): name for name in sorted(WITH_GRAPHS, key=options_of)}
 GRAPHS = [*(f"space {name}" for name in BUILDERS.values()), "nas_fcos"]

@@ -23,10 +23,9 @@ from experiments.video.promotion import CELLS
 from nas.cli import promote as promote_command
 from nas.cli import search as search_command
 from nas.promoting import comparison
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.task import Diverged
 from proxy_tasks.video.network import build_segmenter
-from proxy_tasks.weights import load_weights
+from proxy_tasks.weights import load_weights, state_hash
 from search_spaces import Architecture
 from search_spaces.video.choices import VIDEO_CELL, VIDEO_CELL_4
 

@@ -11,7 +11,8 @@ import time
 
 import pandas
 import pytest
-from places import edit, environment, set_box
+import trees
+from places import Place, edit, environment, set_box
 
 import nas
 from nas.cli import export as export_command
@@ -21,10 +22,20 @@ from search_spaces import Architecture, InputError
 # Runs
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A place with a finished run, and a copy of it in a folder beside it."""
+    root = tmp_path_factory.mktemp("place")
+    trees.write_voc(root / "data", n=6, n_test=2)
+    assert search_command.main(Place(root, None).flags()) == 0
+    return root, shutil.copytree(root, root.with_name("copy"))
+
+
 @pytest.fixture
-def finished(voc):
-    assert voc.search() == (0, [])
-    return voc
+def finished(searched, capsys):
+    root, copy = searched
+    shutil.rmtree(root)  # what the test before left of it
+    return Place(shutil.copytree(copy, root), capsys)
 
 
 def test_a_run_directory_that_exists(finished):

@@ -14,7 +14,6 @@ from scipy.stats import gmean
 from video_sets import DATA, TINY, Noise, apart, chain, prepared, sample, shaken
 
 from proxy_tasks import Diverged, Interim, Score
-from proxy_tasks.backbones import state_hash
 from proxy_tasks.data.video.base import VOID
 from proxy_tasks.images import normalise
 from proxy_tasks.video import task as video
@@ -22,6 +21,7 @@ from proxy_tasks.video.network import Following, VideoSegmenter, build_segmenter
 from proxy_tasks.video.preparing import Side
 from proxy_tasks.video.split import split
 from proxy_tasks.video.training import score, train_cell
+from proxy_tasks.weights import state_hash
 from search_spaces import Architecture
 from search_spaces.parts.complexity import count
 
