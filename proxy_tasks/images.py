@@ -12,6 +12,7 @@ __all__ = [
     "beside_mirror_image",
     "detector_input",
     "normalise",
+    "pad_to_stride",
     "padded",
 ]
 
@@ -28,14 +29,22 @@ def normalise(images: Tensor) -> Tensor:
 
 def padded(side: int) -> int:
     """A side in pixels, made a multiple of `STRIDE`."""
-    return -(-side // STRIDE) * STRIDE
+    return (side + STRIDE - 1) // STRIDE * STRIDE  # ONNX divides negative numbers towards zero
+
+
+def pad_to_stride(images: Tensor) -> Tensor:
+    """(B, 3, H, W) with zeros on the right and at the bottom, so that both sides are multiples of `STRIDE`.
+
+    An exporter with free sizes sees that they are multiples, hence plain products in place of roundings in the sizes
+    of all maps, which halves the time that it takes.
+    """
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, padded(width) - width, 0, padded(height) - height))
 
 
 def detector_input(images: Tensor) -> Tensor:
-    """As `normalise`, with zeros on the right and at the bottom, so that both sides are multiples of `STRIDE`."""
-    height, width = images.shape[-2:]
-    missing = (0, padded(width) - width, 0, padded(height) - height)
-    return F.pad(normalise(images), missing).contiguous(memory_format=torch.channels_last)
+    """As `normalise`, then `pad_to_stride`."""
+    return pad_to_stride(normalise(images)).contiguous(memory_format=torch.channels_last)
 
 
 def beside_mirror_image(frames: Tensor) -> Tensor:

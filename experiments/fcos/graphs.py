@@ -6,14 +6,13 @@ Notation: N images of H x W pixels; L locations; C classes.
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.detection import FCOS, RetinaNet
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from experiments.graphs import Graph, Translations
-from proxy_tasks.images import STRIDE
+from proxy_tasks.images import pad_to_stride
 
 __all__ = ["AnchorGraph", "DetectorGraph", "best_detections", "graphs"]
 
@@ -65,10 +64,10 @@ class DetectorGraph(Graph):
         """(N, 3, H, W) -> the outputs, in order."""
         detector = self.network
         height, width = images.shape[-2:]
-        padded = F.pad(self.normalised(images), (0, -width % STRIDE, 0, -height % STRIDE))
-        pyramid = list(detector.backbone(padded).values())
+        whole = pad_to_stride(self.normalised(images))
+        pyramid = list(detector.backbone(whole).values())
         raw = detector.head(pyramid)
-        anchors = detector.anchor_generator(ImageList(padded, [(height, width)]), pyramid)[0]
+        anchors = detector.anchor_generator(ImageList(whole, [(height, width)]), pyramid)[0]
         boxes, scores = self.scored(raw, anchors)
         boxes = clip_boxes_to_image(boxes, (height, width))
         best, places = best_detections(
