@@ -56,7 +56,7 @@ WHOLE = [name for name in SPACES if len(search_spaces.get(name).stages) > 1]
 PARTS = {stage.name for name in WHOLE for stage in search_spaces.get(name).stages} | {"fpn_fcos", "deform_fpn_fcos"}
 WITH_GRAPHS = [name for name in SPACES if name not in PARTS and family_of(search_spaces.get(name)).graphs]
 BUILDERS = {network_of(name): name for name in sorted(WITH_GRAPHS, key=options_of)}
-GRAPHS = [*(f"space {name}" for name in BUILDERS.values()), "nas_fcos"]
+GRAPHS = [*(f"space {name}" for name in BUILDERS.values()), "htca_if"]
 every_case = pytest.mark.parametrize("case", CASES)
 
 
