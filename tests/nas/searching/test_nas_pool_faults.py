@@ -13,7 +13,7 @@ from nas.searching.loop import SearchLoop
 from proxy_tasks import TaskOptions
 from search_spaces import InputError
 
-WORKERS = 3
+WORKERS = 2
 
 
 class Stubborn(ToyTask):
